@@ -149,7 +149,58 @@ async def test_removed_member_is_told_and_hears_nothing_more(gateway: Gateway, w
     assert heard == ["open"]
 
 
+@every_way
+async def test_room_of_a_stranger_is_refused_in_the_ack_and_not_heard(gateway: Gateway, way: Way) -> None:
+    async with way.open(gateway.url, gateway.auth.token("viewer"), [ROOM, "campaign:c2", "nonsense"]) as visitor:
+        rooms = visitor.ack["rooms"]
+        await gateway.publish(settlement("secret", "c2"))
+        await gateway.publish(settlement("open"))
+        heard = await visitor.settlements(1)
+
+    assert rooms[ROOM] == {"success": True}
+    assert (rooms["campaign:c2"]["error"]["code"], rooms["nonsense"]["error"]["code"]) == ("forbidden", "bad_room")
+    assert heard == ["open"]
+
+
+@every_way
+async def test_event_for_editors_reaches_no_viewer_live_or_resumed(gateway: Gateway, way: Way) -> None:
+    async with way.open(gateway.url, gateway.auth.token("viewer")) as visitor:
+        cursor = visitor.cursor
+        await gateway.publish(settlement("secret"), audience=("editor",))
+        await gateway.publish(settlement("open"))
+        live = await visitor.settlements(1)
+    async with way.open(gateway.url, gateway.auth.token("viewer"), cursor=cursor) as visitor:
+        resumed = await visitor.settlements(1)
+    async with way.open(gateway.url, gateway.auth.token("editor"), cursor=cursor) as visitor:
+        by_editor = await visitor.settlements(2)
+
+    assert (live, resumed, by_editor) == (["open"], ["open"], ["secret", "open"])
+
+
+@every_way
+async def test_nothing_of_a_client_stays_when_it_has_left(gateway: Gateway, way: Way) -> None:
+    async with way.open(gateway.url, gateway.auth.token("viewer")):
+        pass
+    while (stats := await gateway.stats())["clients"] or stats["addresses"]:
+        pass
+
+    assert (stats["rooms"], stats["users"], stats["connecting"]) == (0, 0, 0)
+
+
 # Limits.
+
+
+@every_way
+async def test_room_beyond_the_limit_is_refused_in_the_ack(stream: NatsServer, auth: FakeAuth, way: Way) -> None:
+    rooms = [f"{ROOM}/settlement:s{number}" for number in range(3)]
+    async with (
+        running_gateway(stream, auth, transport=way.transport, max_rooms=2) as gateway,
+        way.open(gateway.url, auth.token("viewer"), rooms) as visitor,
+    ):
+        answers = visitor.ack["rooms"]
+
+    assert [answers[room]["success"] for room in rooms] == [True, True, False]
+    assert answers[rooms[2]]["error"] == {"code": "too_many", "message": "a connection may be in 2 rooms"}
 
 
 @every_way

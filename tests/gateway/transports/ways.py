@@ -49,7 +49,12 @@ class Visitor(ABC):
 
     def __init__(self) -> None:
         self.cursor = ""
+        self.ack: Mapping[str, Any] = {}
         self._unread: list[Heard] = []
+
+    async def start(self) -> None:
+        """Wait for the ack. Raises Refused."""
+        self.ack = (await self.next("connection.ack")).body
 
     async def next(self, kind: str = "event") -> Heard:
         """The next message of a kind; others are passed over. Raises Refused if the gateway ends the connection."""
@@ -247,7 +252,7 @@ class Native(Way):
         async with websocket(url, self.path, headers, "beaconfire.v1") as socket:
             visitor = NativeVisitor(socket)
             await visitor.send(json.dumps(hello))
-            await visitor.next("connection.ack")
+            await visitor.start()
             yield visitor
 
     def ping(self, number: int, name: str = "ping") -> str:
@@ -289,7 +294,7 @@ class Plain(Way):
         query |= {} if types is None else {"types": ",".join(types)}
         async with websocket(url, self.path, headers, **query) as socket:
             visitor = PlainVisitor(socket)
-            await visitor.next("connection.ack")
+            await visitor.start()
             yield visitor
 
     def ping(self, number: int, name: str = "ping") -> str:
@@ -346,7 +351,7 @@ class EventStream(Way):
             if answer.status != 200:
                 raise Refused(answer.status, await error_of(answer))
             visitor = StreamVisitor(answer)
-            await visitor.next("connection.ack")
+            await visitor.start()
             yield visitor
 
 
@@ -395,7 +400,7 @@ class Poll(Way):
         headers |= {"Authorization": f"Bearer {token}"} if token else {}
         async with aiohttp.ClientSession(headers=headers) as http:
             visitor = PollVisitor(http, f"{url}{self.path}", query)
-            await visitor.next("connection.ack")
+            await visitor.start()
             if cursor is None:
                 await visitor.next("position")
             yield visitor
@@ -463,7 +468,7 @@ class SocketIO(Way):
         async with websocket(url, self.path, headers, **self.query) as socket:
             visitor = SocketIOVisitor(socket)
             await visitor.send(hello_of(token, rooms, cursor, types))
-            await visitor.next("connection.ack")
+            await visitor.start()
             yield visitor
 
     def ping(self, number: int, name: str = "ping") -> str:
@@ -483,7 +488,8 @@ class PollingVisitor(Visitor):
         self._query = dict(query)
         self._is_over = False
 
-    async def start(self) -> None:
+    async def open(self) -> None:
+        """Begin an Engine.IO connection."""
         async with self._http.get(self._url, params=self._query) as answer:
             if answer.status != 200:
                 raise Refused(answer.status, await error_of(answer))
@@ -526,9 +532,9 @@ class SocketIOPolling(SocketIO):
         text = {"Content-Type": "text/plain;charset=UTF-8"}
         async with aiohttp.ClientSession(headers={**headers, **text}) as http:
             visitor = PollingVisitor(http, f"{url}{self.path}", self.query)
-            await visitor.start()
+            await visitor.open()
             await visitor.send(hello_of(token, rooms, cursor, types))
-            await visitor.next("connection.ack")
+            await visitor.start()
             yield visitor
 
 

@@ -24,6 +24,7 @@ A new transport is made in these places, and in no other:
   dialect over the existing WebSocket is a line in `subprotocols`.
 * In `process/app`, its routes: a line in `TRANSPORTS` and its handler in `_open_doors`.
 * In `pyproject.toml`, the place of each new file in the layers.
+* In `tests/gateway/transports/ways.py`, a way into a gateway. The table of cases in `test_every_way` then runs on it.
 
 `cors` has the rules for pages of other origins. `aiohttp_full` notices when aiohttp's sockets have room again.
 `tests/gateway/toy_transports.py` has two small transports as a model, one of them with its handler.
