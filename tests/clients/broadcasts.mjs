@@ -19,7 +19,7 @@ const { nc, publisher } = isNats
 const results = [];
 for (const [name, options] of JSON.parse(CALLS)) {
   try {
-    results.push(await beaconfire[name](publisher, options));
+    results.push(await (beaconfire[name] ? beaconfire[name](publisher, options) : publisher[name](options)));
   } catch (error) {
     results.push({ error: `${error.name}: ${error.message}` });
   }

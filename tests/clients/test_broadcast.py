@@ -15,6 +15,7 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire_kit import broadcast
+from beaconfire_kit.events.workspace import ChatMessage
 from beaconfire_kit.publishing import HttpPublisher, NatsPublisher, NotPublished, Published, Publisher
 from beaconfire_kit.roles import Role
 from tests.client import SocketClient, open_socket
@@ -254,6 +255,58 @@ async def test_notifications_and_typing_reach_their_user_and_the_workspace_from_
     assert heard == [("notification.new", "Approve?")] * 2 + [("user.typing", "")] * 2
     typed = [frame["event"]["payload"] for frame in frames if frame["event"]["type"] == "user.typing"]
     assert all((one["userId"], one["typing"]) == ("u7", True) for one in typed)
+
+
+CHATS = [("h1", "k1"), ("h2", "k2"), ("h1", "k3")]
+
+
+def check_chats(frames: list[dict[str, Any]], published: list[tuple[str, int | None]]) -> None:
+    """Check that the three messages were heard in order, and are those that were published."""
+    assert [frame["event"]["payload"]["id"] for frame in frames] == [message for _, message in CHATS]
+    assert [frame["rooms"][-1] for frame in frames] == [f"workspace:{WORKSPACE}/chat:{chat}" for chat, _ in CHATS]
+    assert {frame["event"]["metadata"]["correlationId"] for frame in frames} == {"req-9"}
+    assert [id_ for id_, _ in published] == [frame["event"]["id"] for frame in frames]
+    assert all(offset in (None, frame["offset"]) for (_, offset), frame in zip(published, frames, strict=True))
+
+
+@pytest.mark.parametrize("way", ["nats", "http"])
+async def test_several_events_are_published_in_one_call_in_python(line: Line, person: Person, way: str) -> None:
+    events = [ChatMessage(workspace_id=WORKSPACE, chat_id=chat, id=message) for chat, message in CHATS]
+    elsewhere = ChatMessage(workspace_id="w-other", chat_id="h1", id="k4")
+    async with open_socket(line.services.gateways[0].url) as client, python_publisher(line, way, person) as publisher:
+        await client.connect(person.token, [f"workspace:{WORKSPACE}"])
+        published = await publisher.publish_all(events, correlation_id="req-9")
+        frames = await events_of_helpers(client, len(events))
+        if way == "http":
+            with pytest.raises(NotPublished, match="refused 1 of 2 events; the first: this token may not publish"):
+                await publisher.publish_all([events[0], elsewhere])
+        with pytest.raises(ValueError, match="1 to 500 events, not 0"):
+            await publisher.publish_all([])
+
+    check_chats(frames, [(one.id, one.offset) for one in published])
+
+
+@pytest.mark.timeout(2 * RUN_S)
+@pytest.mark.parametrize("way", ["nats", "http"])
+async def test_several_events_are_published_in_one_call_in_node(
+    line: Line, person: Person, node_folder: Path, way: str
+) -> None:
+    def event(workspace: str, chat: str, message: str) -> dict[str, Any]:
+        subject = f"workspace.{workspace}.chat.{chat}"
+        return {"type": "chat.message", "subject": subject, "payload": {"id": message}, "correlationId": "req-9"}
+
+    events = [event(WORKSPACE, chat, message) for chat, message in CHATS]
+    mixed = [event(WORKSPACE, "h1", "k4"), event("w-other", "h1", "k5")] if way == "http" else []
+    calls: list[Any] = [("publishAll", events), ("publishAll", mixed)]
+    async with open_socket(line.services.gateways[0].url) as client:
+        await client.connect(person.token, [f"workspace:{WORKSPACE}"])
+        results = await with_node(line, node_folder, way, person, calls)
+        frames = await events_of_helpers(client, len(events))
+
+    why = "refused 1 of 2 events; the first: this token may not publish" if way == "http" else "1 to 500 events, not 0"
+    assert why in results[1]["error"]
+    published: Any = results[0]  # one result for each event
+    check_chats(frames, [(one["id"], one["offset"]) for one in published])
 
 
 def refused_calls() -> list[tuple[str, dict[str, Any]]]:

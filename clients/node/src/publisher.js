@@ -18,6 +18,8 @@
  *
  * @typedef {object} Publisher
  * @property {(event: Event) => Promise<Published>} publish  rejects with NotPublished
+ * @property {(events: Event[]) => Promise<Published[]>} publishAll  publishes up to 500 events, such as one for each of
+ *   several rooms. Events of one root keep their order. Rejects if any is refused; the others may be stored then
  */
 
 import { randomUUID } from "node:crypto";
@@ -26,6 +28,7 @@ import { setTimeout as pause } from "node:timers/promises";
 const ATTEMPT_MS = 5_000;
 const PAUSE_MS = 250;
 const TIMEOUT_MS = 30_000;
+const MAX_EVENTS = 500;
 const MAX_BYTES = 65_536; // of the body: gateways set a larger one aside
 const TEMPORARY = new Set([408, 429, 502, 503, 504]);
 
@@ -47,18 +50,25 @@ export class NotPublished extends Error {
  */
 export function natsPublisher({ nc, js = nc.jetstream?.(), source, timeoutMs = TIMEOUT_MS }) {
   if (js === undefined) throw new TypeError("natsPublisher needs js: jetstream(nc) of @nats-io/jetstream");
+  const publish = async ({ type, subject, payload, version = 1, ephemeral = false, id = randomUUID(), ...about }) => {
+    const metadata = metadataOf(about, { timestamp: new Date().toISOString(), source });
+    const body = JSON.stringify({ id, type, version, payload, metadata });
+    const bytes = Buffer.byteLength(body);
+    if (bytes > MAX_BYTES) throw new NotPublished(`an event has at most ${MAX_BYTES} bytes, this one ${bytes}`);
+    if (ephemeral) {
+      nc.publish(`ephemeral.${subject}`, body);
+      await nc.flush();
+      return { id, offset: null };
+    }
+    return { id, offset: await stored(nc, js, { id, subject, body }, Date.now() + timeoutMs) };
+  };
   return {
-    async publish({ type, subject, payload, version = 1, ephemeral = false, id = randomUUID(), ...about }) {
-      const metadata = metadataOf(about, { timestamp: new Date().toISOString(), source });
-      const body = JSON.stringify({ id, type, version, payload, metadata });
-      const bytes = Buffer.byteLength(body);
-      if (bytes > MAX_BYTES) throw new NotPublished(`an event has at most ${MAX_BYTES} bytes, this one ${bytes}`);
-      if (ephemeral) {
-        nc.publish(`ephemeral.${subject}`, body);
-        await nc.flush();
-        return { id, offset: null };
-      }
-      return { id, offset: await stored(nc, js, { id, subject, body }, Date.now() + timeoutMs) };
+    publish,
+    async publishAll(events) {
+      checkCount(events);
+      const published = [];
+      for (const event of events) published.push(await publish(event));
+      return published;
     },
   };
 }
@@ -76,31 +86,61 @@ export function natsPublisher({ nc, js = nc.jetstream?.(), source, timeoutMs = T
 export function httpPublisher({ url, token, fetch = globalThis.fetch, timeoutMs = TIMEOUT_MS }) {
   const address = `${url.replace(/\/+$/, "")}/v1/events`;
   const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
-  return {
-    async publish({ type, subject, payload, version = 1, ephemeral = false, id = randomUUID(), ...about }) {
-      if (ephemeral) throw new NotPublished(`${type} is ephemeral: publish it over NATS`);
-      const body = JSON.stringify({ id, type, version, subject, payload, metadata: metadataOf(about, {}) });
-      const deadline = Date.now() + timeoutMs;
-      for (let last = "it did not answer"; ; ) {
-        const left = deadline - Date.now();
-        if (left <= 0) throw new NotPublished(`the publisher at ${url} did not take the event in time: ${last}`);
-        let wait = PAUSE_MS;
-        try {
-          const signal = AbortSignal.timeout(left);
-          const answer = await fetch(address, { method: "POST", headers, body, signal });
-          const said = await answer.json().catch(() => ({}));
-          if (answer.ok) return { id: said.id ?? id, offset: said.offset ? Number(said.offset.split(":")[1]) : null };
-          last = said.error?.message ?? `status ${answer.status}`;
-          if (!TEMPORARY.has(answer.status)) throw new NotPublished(`the publisher refused the event: ${last}`);
-          wait = Math.max(wait, said.error?.retryAfterMs ?? 0);
-        } catch (error) {
-          if (error instanceof NotPublished) throw error;
-          last = error.cause?.message ?? error.message;
-        }
-        await pause(Math.max(0, Math.min(wait, deadline - Date.now())));
+  /** Send the request until it is taken or refused. */
+  const post = async (given) => {
+    const body = JSON.stringify(given);
+    const deadline = Date.now() + timeoutMs;
+    for (let last = "it did not answer"; ; ) {
+      const left = deadline - Date.now();
+      if (left <= 0) throw new NotPublished(`the publisher at ${url} did not take the event in time: ${last}`);
+      let wait = PAUSE_MS;
+      try {
+        const signal = AbortSignal.timeout(left);
+        const answer = await fetch(address, { method: "POST", headers, body, signal });
+        const said = await answer.json().catch(() => ({}));
+        if (answer.ok) return said;
+        last = said.error?.message ?? `status ${answer.status}`;
+        if (!TEMPORARY.has(answer.status)) throw new NotPublished(`the publisher refused the event: ${last}`);
+        wait = Math.max(wait, said.error?.retryAfterMs ?? 0);
+      } catch (error) {
+        if (error instanceof NotPublished) throw error;
+        last = error.cause?.message ?? error.message;
       }
+      await pause(Math.max(0, Math.min(wait, deadline - Date.now())));
+    }
+  };
+  return {
+    async publish(event) {
+      const given = givenOverHttp(event);
+      return published(await post(given), given);
+    },
+    async publishAll(events) {
+      checkCount(events);
+      const given = events.map(givenOverHttp);
+      const results = (await post(given)).events ?? [];
+      const refused = results.filter(({ error }) => error);
+      if (refused.length > 0) {
+        const first = refused[0].error.message;
+        throw new NotPublished(`the publisher refused ${refused.length} of ${events.length} events; the first: ${first}`);
+      }
+      return given.map((one, place) => published(results[place] ?? {}, one));
     },
   };
+}
+
+/** An event as the publisher service takes it. Its id makes a repeat harmless. */
+function givenOverHttp({ type, subject, payload, version = 1, ephemeral = false, id = randomUUID(), ...about }) {
+  if (ephemeral) throw new NotPublished(`${type} is ephemeral: publish it over NATS`);
+  return { id, type, version, subject, payload, metadata: metadataOf(about, {}) };
+}
+
+function published({ id, offset }, given) {
+  return { id: id ?? given.id, offset: offset ? Number(offset.split(":")[1]) : null };
+}
+
+function checkCount(events) {
+  if (events.length >= 1 && events.length <= MAX_EVENTS) return;
+  throw new RangeError(`publishAll takes 1 to ${MAX_EVENTS} events, not ${events.length}`);
 }
 
 function metadataOf({ userId, correlationId, audience, ...others }, metadata) {

@@ -26,6 +26,8 @@ from beaconfire_kit.roles import Role
 
 TIMEOUT_S = 30.0
 PAUSE_S = 0.25
+MAX_EVENTS = 500
+"""Events in one call."""
 MAX_ANSWER_BYTES = 256 * 1024
 _TEMPORARY = frozenset({408, 429, 502, 503, 504})
 _REPLACED = "api"
@@ -63,6 +65,20 @@ class Publisher(Protocol):
         the subject is missing.
         """
 
+    async def publish_all(
+        self,
+        events: Sequence[Event],
+        *,
+        user_id: str | None = None,
+        correlation_id: str | None = None,
+        audience: Sequence[Role] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Sequence[Published]:
+        """Publish up to `MAX_EVENTS` events, such as one for each of several rooms. The last arguments count for each.
+
+        Events of one root keep their order. Raises NotPublished if any is refused. The others may be stored then.
+        """
+
 
 class NatsPublisher:
     """Publishes onto the broker."""
@@ -89,6 +105,28 @@ class NatsPublisher:
             raise NotPublished(f"the broker refused the event: {error}") from error
         except TimeoutError:
             raise NotPublished(f"the broker did not confirm within {timeout_s:.0f} s that it has the event") from None
+
+    async def publish_all(
+        self,
+        events: Sequence[Event],
+        *,
+        user_id: str | None = None,
+        correlation_id: str | None = None,
+        audience: Sequence[Role] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Sequence[Published]:
+        _check_count(events)
+        ends_at = asyncio.get_running_loop().time() + timeout_s
+        return [
+            await self.publish(
+                event,
+                user_id=user_id,
+                correlation_id=correlation_id,
+                audience=audience,
+                timeout_s=max(0.0, ends_at - asyncio.get_running_loop().time()),
+            )
+            for event in events
+        ]
 
     async def _send(self, envelope: Envelope) -> int | None:
         body = envelope.encode()
@@ -117,17 +155,35 @@ class HttpPublisher:
         audience: Sequence[Role] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Published:
-        envelope = _envelope(event, _REPLACED, user_id, correlation_id, audience)
-        given = json.loads(envelope.encode()) | {"subject": envelope.subject}
-        del given["metadata"]["source"]
+        given = _given(_envelope(event, _REPLACED, user_id, correlation_id, audience))
+        return _published(await self._post(given, timeout_s))
+
+    async def publish_all(
+        self,
+        events: Sequence[Event],
+        *,
+        user_id: str | None = None,
+        correlation_id: str | None = None,
+        audience: Sequence[Role] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Sequence[Published]:
+        _check_count(events)
+        given = [_given(_envelope(event, _REPLACED, user_id, correlation_id, audience)) for event in events]
+        results = (await self._post(given, timeout_s)).get("events", [])
+        refused = [one["error"]["message"] for one in results if "error" in one]
+        if refused:
+            raise NotPublished(f"the publisher refused {len(refused)} of {len(events)} events; the first: {refused[0]}")
+        return [_published(one) for one in results]
+
+    async def _post(self, given: Any, timeout_s: float) -> Mapping[str, Any]:
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._repeat(json.dumps(given))
         except TimeoutError:
-            raise NotPublished(f"the publisher did not take the event within {timeout_s:.0f} s") from None
+            raise NotPublished(f"the publisher did not answer within {timeout_s:.0f} s that it has taken it") from None
 
-    async def _repeat(self, body: str) -> Published:
-        """Send the event until it is taken or refused. Its id makes a repeat harmless."""
+    async def _repeat(self, body: str) -> Mapping[str, Any]:
+        """Send the request until it is taken or refused. The ids of its events make a repeat harmless."""
         while True:
             try:
                 answer = await post(
@@ -143,7 +199,7 @@ class HttpPublisher:
                 continue
             said = _parsed(answer)
             if answer.status in (200, 201):
-                return _published(said)
+                return said
             error = said.get("error", {})
             if answer.status not in _TEMPORARY:
                 raise NotPublished(f"the publisher refused the event: {error.get('message', answer.status)}")
@@ -155,6 +211,18 @@ def _envelope(
 ) -> Envelope:
     roles = None if audience is None else tuple(audience)
     return Envelope(event, Metadata(source=source, user_id=user_id, correlation_id=correlation_id, audience=roles))
+
+
+def _given(envelope: Envelope) -> dict[str, Any]:
+    """Return an event as the publisher service takes it."""
+    given: dict[str, Any] = json.loads(envelope.encode()) | {"subject": envelope.subject}
+    del given["metadata"]["source"]
+    return given
+
+
+def _check_count(events: Sequence[Event]) -> None:
+    if not 0 < len(events) <= MAX_EVENTS:
+        raise ValueError(f"publish_all takes 1 to {MAX_EVENTS} events, not {len(events)}")
 
 
 def _parsed(answer: Answer) -> Mapping[str, Any]:
