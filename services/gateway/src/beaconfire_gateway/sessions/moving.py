@@ -19,14 +19,11 @@ from beaconfire_gateway.sessions.room_limits import within_limits
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.starting import check_limits, narrowed, reach
 from beaconfire_gateway.wire.messages import Connect, Degraded, RoomLeft
-from beaconfire_kit import logs
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.outside_tokens import OutsideClaims
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
 from beaconfire_kit.tokens import Claims
-
-log = logs.get(__name__)
 
 AGAIN_S = 0.02
 TRIES = 150
@@ -93,7 +90,7 @@ async def _written(session: Session) -> None:
 def _pack(session: Session) -> Moved:
     claims = session.claims
     assert claims is not None
-    log.info("goes on in another process", session=session.id, user=session.user_id)
+    session.note("goes on in another process")
     rooms = {name: None if one.types is None else sorted(one.types) for name, one in session.rooms.items()}
     cursor = session.gateway.cursor(session.offset)
     waiting = [message.decode() for message in session.move_away()]
@@ -126,10 +123,10 @@ async def _go_on(session: Session, moved: Moved) -> None:
         return
     check_limits(session, claims.user_id, Connect(0, rooms=list(moved.rooms)), None)
     session.begin(claims)
-    log.info("goes on here", session=session.id, user=session.user_id)
+    session.note("goes on here", transport=session.connection.transport)
     for name, decision in within_limits(session, decisions).items():
         if isinstance(decision, BeaconfireError):
-            log.info("refused room", session=session.id, user=session.user_id, room=name, code=decision.code.code)
+            session.note("refused room", room=name, code=decision.code.code)
             session.send(RoomLeft(name, "membership_removed"))
         else:
             session.join(name, decision)

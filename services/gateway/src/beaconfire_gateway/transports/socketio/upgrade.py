@@ -287,16 +287,16 @@ class Attempt:
         """The WebSocket is gone. The connection polls on, unless it has gone over."""
         if self._step is Step.OVER:
             return
-        if self._step is not Step.TRYING:
+        if self._step in (Step.PROBED, Step.MOVING):
             self._upgrades.end(self._sid)
         self._over()
         self._gateway.door.leave(self._address, was_connected=False)
 
     async def _ask(self) -> None:
         can = await self._upgrades.begin(self._sid, self._address)
-        if self._step is not Step.ASKED:
-            return
-        if can:
+        if self._step is not Step.ASKED:  # the WebSocket is gone
+            self._upgrades.end(self._sid)
+        elif can:
             self._step = Step.PROBED
             self._carrier.write(_ANSWER)
         else:
