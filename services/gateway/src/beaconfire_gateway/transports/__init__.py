@@ -26,6 +26,7 @@ A new transport is made in these places, and in no other:
 * In `pyproject.toml`, the place of each new file in the layers.
 * In `tests/gateway/transports/ways.py`, a way into a gateway. The table of cases in `test_every_way` then runs on it.
 
-`cors` has the rules for pages of other origins. `aiohttp_full` notices when aiohttp's sockets have room again.
+`cors` has the rules for pages of other origins. `aiohttp_connection` is the life of a socket
+that stays with aiohttp, and `aiohttp_full` notices when it has room again.
 `tests/gateway/toy_transports.py` has two small transports as a model, one of them with its handler.
 """

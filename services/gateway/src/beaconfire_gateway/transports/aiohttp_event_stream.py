@@ -5,13 +5,12 @@ It uses only aiohttp's public API, and costs what the handover saves: a task, a 
 
 import asyncio
 from contextlib import suppress
-from typing import Any
 
 from aiohttp import HttpVersion11, web
 
-from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.transports.aiohttp_connection import SLOTS, AiohttpConnection, AiohttpEnd
 from beaconfire_gateway.transports.aiohttp_full import Full
 from beaconfire_gateway.transports.event_stream import WIRE, EventStream, Opening, first_line, last_event
 from beaconfire_gateway.transports.socket_connection import CLOSE_TIMEOUT_S
@@ -33,9 +32,8 @@ async def serve(
 ) -> web.StreamResponse:
     """Answer with a stream, and stay until it ends. The doorkeeper has counted `address`. Raises BeaconfireError."""
     is_chunked = request.version >= HttpVersion11
-    stream = AiohttpEventStream(
-        gateway, request.transport, address=address, is_chunked=is_chunked, full_bytes=full_bytes, full=full
-    )
+    end = AiohttpEnd(request.transport, full_bytes, full)
+    stream = AiohttpEventStream(gateway, end, address=address, is_chunked=is_chunked)
     try:
         with when_client_leaves(request, stream.abort):
             stream.start(asked)
@@ -59,30 +57,14 @@ async def serve(
         stream.gone()
 
 
-class AiohttpEventStream(EventStream):
+class AiohttpEventStream(AiohttpConnection, EventStream):
     """A session whose answer aiohttp has begun, and its connection in the same object."""
 
-    __slots__ = (
-        "_closing",
-        "_early",
-        "_full",
-        "_full_bytes",
-        "_is_chunked",
-        "_is_full",
-        "_transport",
-        "decided",
-        "over",
-    )
+    __slots__ = (*SLOTS, "_early", "_is_chunked", "decided", "over")
 
-    def __init__(
-        self, gateway: Gateway, transport: Any, *, address: str, is_chunked: bool, full_bytes: int, full: Full
-    ) -> None:
-        self._transport = transport
+    def __init__(self, gateway: Gateway, end: AiohttpEnd, *, address: str, is_chunked: bool) -> None:
+        self._serve_end(end)
         self._is_chunked = is_chunked
-        self._full_bytes = full_bytes
-        self._full = full
-        self._closing = False
-        self._is_full = False
         self._early: list[bytes] | None = []  # what is written before aiohttp has written the head
         self.decided: asyncio.Future[BeaconfireError | None] = asyncio.get_running_loop().create_future()
         """Whether the client is let in: None, or the refusal."""
@@ -93,56 +75,20 @@ class AiohttpEventStream(EventStream):
     def head_written(self) -> None:
         """The head is written."""
         early, self._early = self._early or [], None
-        if early and not self._transport.is_closing():
+        if early:
             self._write(b"".join(early))
 
-    # connection.Connection.
-
-    @property
-    def writer(self) -> Writer:
-        return CALLING
-
-    @property
-    def target(self) -> Target:
-        """For `targets.CallingWriter`."""
-        return self.write
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so many bytes wait in its transport that it should take no more."""
-        return self._is_full
-
     def write(self, data: bytes) -> None:
-        """Write bytes, now: past aiohttp's writer, which has to be awaited. Nothing before the client is let in."""
-        if self._closing or not self.user_id:
-            return
-        if self._early is not None:
+        """Write bytes, now; nothing before the client is let in. They wait until aiohttp has written the head."""
+        if self._early is None:
+            super().write(data)
+        elif self.user_id and not self._closing:
             self._early.append(data)
-            return
-        self._write(data)
-        if not self._is_full and self._transport.get_write_buffer_size() > self._full_bytes:
-            self._is_full = True
-            self.full()
-            self._full.watch(self)
 
     def abort(self, session: Session | None = None) -> None:
         """Drop the connection at once."""
+        super().abort(session)
         self._stop()
-        self._transport.abort()
-
-    # For `Full`.
-
-    @property
-    def has_room(self) -> bool:
-        """Whether half of what may wait has gone; or all, with the connection."""
-        waiting: int = self._transport.get_write_buffer_size()
-        return waiting <= self._full_bytes // 2 or self._transport.is_closing()
-
-    def has_drained(self) -> None:
-        """It has room again."""
-        self._is_full = False
-        if not self._closing:
-            self.drained()
 
     # For `EventStream`.
 
@@ -162,7 +108,7 @@ class AiohttpEventStream(EventStream):
         self._stop()
 
     def _acknowledges(self, since: float) -> bool:
-        return acknowledges(self._transport.get_extra_info("socket"), since)
+        return acknowledges(self._socket.transport.get_extra_info("socket"), since)
 
     def _decide(self, refusal: BeaconfireError | None) -> None:
         if not self.decided.done():
@@ -174,6 +120,4 @@ class AiohttpEventStream(EventStream):
         self.over.set()
 
     def _write(self, data: bytes) -> None:
-        # The transport may be gone before that was noticed. A caller may be in the middle of a loop over many sessions.
-        with suppress(RuntimeError):
-            self._transport.write(b"%x\r\n%s\r\n" % (len(data), data) if self._is_chunked else data)
+        super()._write(b"%x\r\n%s\r\n" % (len(data), data) if self._is_chunked else data)

@@ -9,16 +9,15 @@ It knows no session, as `websocket_connection`, whose place it takes.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.timers import Call
+from beaconfire_gateway.transports.aiohttp_connection import SLOTS, AiohttpConnection, AiohttpEnd
 from beaconfire_gateway.transports.aiohttp_full import Full
 from beaconfire_gateway.transports.socket_connection import CLOSE_TIMEOUT_S, MIXED_IN
 from beaconfire_gateway.transports.websocket_half import WebSocketHalf
@@ -28,18 +27,15 @@ from beaconfire_kit.errors import BeaconfireError
 
 log = logs.get(__name__)
 
-AIOHTTP_SLOTS = ("_closing", "_controls_empty_at", "_is_full", "_resumed", "_socket")
+AIOHTTP_SLOTS = (*SLOTS, "_controls_empty_at", "_resumed")
 """The slots of an `AiohttpWebSocketConnection`, which the class that mixes it in has to name."""
 
 
 @dataclass(frozen=True, slots=True)
-class AiohttpSocket:
-    """A WebSocket that aiohttp has opened. It is full when more than `full_bytes` wait in its transport."""
+class AiohttpSocket(AiohttpEnd):
+    """A WebSocket that aiohttp has opened."""
 
     response: web.WebSocketResponse
-    transport: Any
-    full_bytes: int
-    full: Full
 
 
 class Handshaking:
@@ -80,7 +76,7 @@ async def serve(
     )
     try:
         await response.prepare(request)
-        connection = make(AiohttpSocket(response, request.transport, full_bytes, full))
+        connection = make(AiohttpSocket(request.transport, full_bytes, full, response))
         gateway.connecting.discard(handshake)
         if first:
             connection.write(first)
@@ -94,7 +90,7 @@ async def serve(
     return response
 
 
-class AiohttpWebSocketConnection(WebSocketHalf):
+class AiohttpWebSocketConnection(AiohttpConnection, WebSocketHalf):
     """Reads messages, answers pings and close frames, and ends a connection whose bytes have no meaning.
 
     As `WebSocketConnection`, it is mixed in and has no slots. The class that does so names `AIOHTTP_SLOTS` among its
@@ -103,18 +99,13 @@ class AiohttpWebSocketConnection(WebSocketHalf):
 
     __slots__ = MIXED_IN
 
-    _closing: bool
-    """Whether the close frame was written, or the connection is gone."""
-    _is_full: bool
     _resumed: asyncio.Event
     _socket: AiohttpSocket
 
     def _serve_aiohttp(self, socket: AiohttpSocket) -> None:
         """Serve a socket from now on. `listen` reads from it."""
-        self._socket = socket
-        self._closing = False
+        self._serve_end(socket)
         self._controls_empty_at = 0.0
-        self._is_full = False
         self._resumed = asyncio.Event()
 
     async def listen(self) -> None:
@@ -155,38 +146,15 @@ class AiohttpWebSocketConnection(WebSocketHalf):
             log.exception("could not handle a message", session=self.id)
             self.close(errors.internal(self.id))
 
-    # connection.Connection.
-
-    @property
-    def writer(self) -> Writer:
-        return CALLING
-
-    @property
-    def target(self) -> Target:
-        """For `targets.CallingWriter`."""
-        return self.write
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so many bytes wait in its transport that it should take no more."""
-        return self._is_full
-
-    def write(self, data: bytes) -> None:
-        """Write whole frames: past aiohttp's writer, which takes one message at a time and has to be awaited."""
-        if self._closing:
-            return
-        self._write(data)
-        socket = self._socket
-        if not self._is_full and socket.transport.get_write_buffer_size() > socket.full_bytes:
-            self._is_full = True
-            self.full()
-            socket.full.watch(self)
-
     def abort(self, session: Session | None = None) -> None:
         """Drop the connection at once, with every session on it."""
-        self._closing = True
-        self._socket.transport.abort()
+        super().abort(session)
         self._resumed.set()
+
+    def has_drained(self) -> None:
+        """It has room again, and is listened to again."""
+        self._resumed.set()
+        super().has_drained()
 
     def _close(self, code: int, reason: str) -> None:
         if self._closing:
@@ -198,29 +166,7 @@ class AiohttpWebSocketConnection(WebSocketHalf):
             abort: Callable[[], None] = self.abort
             self.gateway.timers.after(CLOSE_TIMEOUT_S, Call(abort))
 
-    # For `Full`.
-
-    @property
-    def has_room(self) -> bool:
-        """Whether half of what may wait has gone; or all, with the connection."""
-        transport = self._socket.transport
-        waiting: int = transport.get_write_buffer_size()
-        return waiting <= self._socket.full_bytes // 2 or transport.is_closing()
-
-    def has_drained(self) -> None:
-        """It has room again."""
-        self._is_full = False
-        self._resumed.set()
-        if not self._closing:
-            self.drained()
-
     def _write_close(self, code: int, reason: str) -> None:
         if not self._closing:
             self._closing = True
             self._write(encode_close(code, reason))
-
-    def _write(self, data: bytes) -> None:
-        # The transport may be gone before `listen` has noticed. uvloop raises then, asyncio does not. A caller may be
-        # in the middle of a loop over many sessions.
-        with suppress(RuntimeError):
-            self._socket.transport.write(data)
