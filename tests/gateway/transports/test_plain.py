@@ -170,6 +170,44 @@ async def test_client_that_returns_with_its_cursor_gets_what_it_missed_when_it_s
 
 
 @on_both_transports
+async def test_no_message_moves_the_cursor_of_a_returning_client_before_it_has_subscribed(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    """It may lose its connection just then, and comes back with the cursor of the last message."""
+    async with running_gateway(stream, auth, plain_ping_s=1, plain_dead_after_s=20) as gateway:
+        token = auth.token("viewer")
+        async with open_plain(gateway.url, token, query={"cursor": ""}) as client:
+            cursor = (await client.next("connection.ack"))["cursor"]
+        missed = [await gateway.publish(settlement()) for _ in range(3)]
+        async with open_plain(gateway.url, token, query={"cursor": cursor}, autoping=False) as client:
+            before = await messages_until_pings(client, 2)
+        async with open_plain(gateway.url, token, query={"cursor": before[-1]["cursor"]}, autoping=False) as client:
+            await client.next("connection.ack")
+            await client.socket.send_json({"type": "subscribe", "payload": ["campaign:c2"]})  # not a member
+            before += await messages_until_pings(client, 2)
+            await client.socket.send_json({"type": "subscribe", "payload": ["campaign:c1"]})
+            after = await messages_until_pings(client, 2)
+
+    assert {one["cursor"] for one in before if "cursor" in one} == {cursor}
+    assert [one["offset"] for one in after if one["type"] == EVENT] == missed
+    assert after[-1]["type"] == "position"
+
+
+async def messages_until_pings(client: SocketClient, pings: int) -> list[dict[str, Any]]:
+    """Everything that comes until so many pings came, which are answered, and what came with the last one."""
+    found: list[dict[str, Any]] = []
+    while pings:
+        message = await client.socket.receive(15)
+        if message.type is aiohttp.WSMsgType.PING:
+            pings -= 1
+            await client.socket.pong()
+        else:
+            assert message.type is aiohttp.WSMsgType.TEXT
+            found.append(json.loads(message.data))
+    return found
+
+
+@on_both_transports
 async def test_cursor_that_history_does_not_reach_is_answered_with_resync(gateway: Gateway) -> None:
     query = {"rooms": "campaign:c1", "cursor": "another:5"}
     async with open_plain(gateway.url, gateway.auth.token("viewer"), query=query) as client:
@@ -180,7 +218,9 @@ async def test_cursor_that_history_does_not_reach_is_answered_with_resync(gatewa
 
 
 @on_both_transports
-@pytest.mark.parametrize(("query", "expected"), [({"cursor": ""}, True), ({}, False)])
+@pytest.mark.parametrize(
+    ("query", "expected"), [({"cursor": "", "rooms": "campaign:c1"}, True), ({"rooms": "campaign:c1"}, False)]
+)
 async def test_only_client_that_keeps_a_cursor_is_sent_positions(
     stream: NatsServer, auth: FakeAuth, query: dict[str, str], expected: bool
 ) -> None:
@@ -189,15 +229,10 @@ async def test_only_client_that_keeps_a_cursor_is_sent_positions(
         open_plain(gateway.url, auth.token("viewer"), query=query, autoping=False) as client,
     ):
         await client.next("connection.ack")
-        kinds: list[aiohttp.WSMsgType] = []
-        while aiohttp.WSMsgType.PING not in kinds[:-1]:  # one more after the first ping
-            message = await client.socket.receive()
-            kinds.append(message.type)
-            if message.type is aiohttp.WSMsgType.PING:
-                await client.socket.pong()
-        texts = kinds.count(aiohttp.WSMsgType.TEXT)
+        heard = [one["type"] for one in await messages_until_pings(client, 2)]
 
-    assert (texts > 0) == expected
+    assert ("position" in heard) == expected
+    assert set(heard) <= {"position"}
 
 
 @on_both_transports

@@ -6,6 +6,8 @@ the descriptor's life. `websocket_connection` reads frames, and `websocket` give
 `subprotocols` names the dialect. Where sockets stay with aiohttp, `aiohttp_websocket_connection` and
 `aiohttp_websocket` take the places of the last three, and `websocket_half` is what both have in common.
 
+A client that offers no subprotocol speaks the plain protocol: `plain` starts its session from its address.
+
 The route of a stream of server-sent events: `sse` reads the request (`wanted`, or the ticket of `sse_tickets`).
 `event_stream` is its session, and `socket_event_stream` or `aiohttp_event_stream` carries it. `tcp_acks` tells whether
 its client is still there.

@@ -19,7 +19,7 @@ from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.wanted import Wanted, read_query
 from beaconfire_gateway.transports.websocket import WebSocket
 from beaconfire_gateway.transports.websocket_half import WebSocketHalf
-from beaconfire_gateway.wire.messages import Connect, Subscribe
+from beaconfire_gateway.wire.messages import Connect, Message, Position, Subscribe
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
@@ -56,7 +56,10 @@ class Plain(WebSocketHalf, SoleSession):
     __slots__ = MIXED_IN
 
     _cursor: str | None
-    """The cursor of a client that came without naming its rooms, until it has subscribed to them."""
+    """The cursor of a client that came without naming its rooms, until it has subscribed to them.
+
+    Until then, no message moves its cursor. Else it would miss what came before, if its connection is lost just then.
+    """
 
     def _start(self, request: Connect) -> None:
         """Connect, as if the client had sent this. It may name the rooms in the request, or subscribe to them later."""
@@ -72,6 +75,17 @@ class Plain(WebSocketHalf, SoleSession):
         limits = self.gateway.limits
         return limits.plain_dead_after_s - limits.plain_ping_s
 
+    def ping(self, session: Session, data: bytes = b"") -> None:
+        super().ping(session, data if self._cursor is None else b"")
+
+    def send_now(self, message: Message) -> None:
+        if self._cursor is None or not isinstance(message, Position):
+            super().send_now(message)
+
+    def resume(self, offset: int) -> None:
+        if self.rooms:  # else there is nothing to catch up on, and its first `subscribe` does
+            super().resume(offset)
+
     def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
         code, reason = farewell(error)
         is_about_token = error is not None and error.code is errors.TOKEN_INVALID
@@ -84,8 +98,9 @@ class Plain(WebSocketHalf, SoleSession):
         return incoming
 
     async def keep_rooms(self) -> None:
-        """It has subscribed: what it missed was sent, and later rooms start at the present."""
-        self._cursor = None
+        """Once it is in rooms, what it missed in them was sent, and later rooms start at the present."""
+        if self.rooms:
+            self._cursor = None
 
 
 class PlainWebSocket(Plain, WebSocket):

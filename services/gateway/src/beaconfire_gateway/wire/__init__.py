@@ -5,6 +5,9 @@ it a request of `messages`. An answer or an event goes the other way. The dialec
 (text frames, `deflate`, or `event_stream` for server-sent events) makes the bytes of it. `wire` is a dialect over a
 framing. All sessions with the same wire share the bytes of an event.
 
+`plain` is the dialect of clients that offer no subprotocol. `batching` is the wire of clients that take several events
+in one message.
+
 Socket.IO is a dialect (`socketio`, with `socketio_packets`) over a framing of its own (`engineio`). `body_parts` finds
 the payload in a publisher's JSON.
 """
