@@ -239,6 +239,24 @@ async def test_user_that_connects_too_often_is_refused(stream: NatsServer, auth:
     assert refused.value.said == way.says["too_many"]
 
 
+@every_way
+async def test_address_that_sends_invalid_tokens_is_told_to_wait_and_its_good_tokens_are_accepted(
+    stream: NatsServer, auth: FakeAuth, way: Way
+) -> None:
+    few = {"transport": way.transport, "attempts_per_minute_address": 2}
+    said = []
+    async with running_gateway(stream, auth, **few) as gateway:
+        for _ in range(3):
+            with pytest.raises(Refused) as refused:
+                async with way.open(gateway.url, "nonsense"):
+                    pass
+            said.append(refused.value.said)
+        async with way.open(gateway.url, auth.token("viewer")):
+            pass
+
+    assert said == [way.says["token_invalid"], way.says["token_invalid"], way.says["too_many"]]
+
+
 @every_speaking_way
 async def test_client_that_floods_is_answered_first_and_then_cut_off_and_others_go_on(
     stream: NatsServer, auth: FakeAuth, way: Way

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from beaconfire_gateway.wire.messages import Message
+from beaconfire_gateway.wire.native import BATCHING_SUBPROTOCOL, SUBPROTOCOL
 from tests.event_streams import Parser
 
 WAIT_S = 20.0
@@ -226,7 +227,8 @@ class NativeVisitor(SocketVisitor):
 
     async def _heard(self, text: str) -> list[Heard]:
         frame = json.loads(text)
-        return [native_heard(frame, self.cursor.partition(":")[0])]
+        frames = frame["events"] if frame["type"] == "events" else [frame]
+        return [native_heard(one, self.cursor.partition(":")[0]) for one in frames]
 
 
 def native_heard(message: Mapping[str, Any], epoch: str) -> Heard:
@@ -236,6 +238,8 @@ def native_heard(message: Mapping[str, Any], epoch: str) -> Heard:
 
 
 class Native(Way):
+    subprotocol = SUBPROTOCOL
+
     @asynccontextmanager
     async def _open(
         self,
@@ -249,7 +253,7 @@ class Native(Way):
         hello: dict[str, Any] = {"type": "connect", "id": 1, "token": token, "rooms": list(rooms)}
         hello |= {} if cursor is None else {"cursor": cursor}
         hello |= {} if types is None else {"types": dict.fromkeys(rooms, tuple(types))}
-        async with websocket(url, self.path, headers, "beaconfire.v1") as socket:
+        async with websocket(url, self.path, headers, self.subprotocol) as socket:
             visitor = NativeVisitor(socket)
             await visitor.send(json.dumps(hello))
             await visitor.start()
@@ -260,6 +264,12 @@ class Native(Way):
 
     def padded(self, size: int) -> str:
         return json.dumps({"type": "ping", "id": 1, "padding": "x" * size})
+
+
+class NativeInBatches(Native):
+    """The events of one moment come as one message."""
+
+    subprotocol = BATCHING_SUBPROTOCOL
 
 
 # The plain protocol.
@@ -550,6 +560,7 @@ POLLING_ENDS: Mapping[str, Said] = {**dict.fromkeys(CLOSES, CLOSED), "too_large"
 def _ways() -> Iterator[Way]:
     for transport, name, ends in (("handover", "", CLOSES), ("aiohttp", " on aiohttp", BY_AIOHTTP)):
         yield Native(f"native{name}", transport, says=CLOSES, ends=ends)
+        yield NativeInBatches(f"native in batches{name}", transport, says=CLOSES, ends=ends)
         plain_says, plain_ends = ({**one, "token_invalid": 1008} for one in (CLOSES, ends))
         yield Plain(f"plain{name}", transport, says=plain_says, ends=plain_ends)
         yield EventStream(f"sse{name}", transport, path="/sse", says=STATUSES, ends=CLOSES, over=OVER_HTTP)
