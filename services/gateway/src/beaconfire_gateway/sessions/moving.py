@@ -59,7 +59,7 @@ class Moved:
         return cls(**{**data, "claims": OutsideClaims(**claims) if "grants" in claims else Claims(**claims)})
 
 
-async def pack(sessions: Sequence[Session]) -> list[Moved] | None:
+async def pack(sessions: Sequence[Session], *, again_s: float = AGAIN_S) -> list[Moved] | None:
     """End all sessions of a connection, to go on elsewhere. What their clients were sent is written to the connection.
 
     `sessions` is the connection's own list: a session that ends meanwhile leaves it. None if one of them does not
@@ -72,7 +72,7 @@ async def pack(sessions: Sequence[Session]) -> list[Moved] | None:
                 await _written(session)
             if all(_is_ready(one) and one.behind is not None and one.behind.is_held for one in sessions):
                 return [_pack(session) for session in list(sessions)]
-        await asyncio.sleep(AGAIN_S)
+        await asyncio.sleep(again_s)
     return None
 
 

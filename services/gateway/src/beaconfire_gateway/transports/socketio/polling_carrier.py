@@ -52,7 +52,8 @@ class Carriers:
     def get(self, sid: str) -> "PollingCarrier | None":
         """Return the carrier of this sid, if there is one."""
         carrier = self.named(name_of(sid))
-        return carrier if carrier is not None and secrets.compare_digest(carrier.sid.encode(), sid.encode()) else None
+        asked = sid.encode(errors="replace")
+        return carrier if carrier is not None and secrets.compare_digest(carrier.sid.encode(), asked) else None
 
     def named(self, name: str) -> "PollingCarrier | None":
         """Return the carrier with this name, which is no proof that its client asks."""

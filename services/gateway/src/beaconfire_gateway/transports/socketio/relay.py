@@ -173,7 +173,7 @@ class Relay:
             raise OwnerGone("the broker is away")
         try:
             await self._nc.publish(subject, body, reply)
-        except nats.errors.Error as error:
+        except (nats.errors.Error, OSError, RuntimeError) as error:  # nats-py may write to a transport that is gone
             raise OwnerGone(type(error).__name__) from None
 
     async def _send(self, subject: str, body: bytes) -> None:
