@@ -27,7 +27,16 @@ from beaconfire.broker_users import PUBLISHER, USERS, Publisher, password_variab
 from beaconfire.catalogue_diagnosis import CatalogueSeen
 from beaconfire.diagnosis import BROKER_CONFIG, Check, Facts, LoginProbe, Readiness, Verdict, examine, parse_time, worst
 from beaconfire_kit import broker
-from beaconfire_kit.broker import ANCHOR, BUILT_IN_ROOTS, CATALOGUE, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
+from beaconfire_kit.broker import (
+    ANCHOR,
+    BUILT_IN_ROOTS,
+    CATALOGUE,
+    DEADLETTERS,
+    GATEWAY_PREFIX,
+    STREAM,
+    STREAM_NOT_FOUND,
+    TICK,
+)
 from beaconfire_kit.catalogue_store import BUCKET, KV_STREAM
 from beaconfire_kit.fetching import FetchFailed, ask, fetch
 from beaconfire_kit.gateway_buckets import BUCKETS
@@ -44,6 +53,8 @@ GATEWAY = "gateway"
 _PUSHERS = ("setup", "catalogue")
 _PUSHES = (CATALOGUE, f"$KV.{BUCKET}.doctor")
 _KEEPS = tuple(f"$KV.{bucket}.doctor" for bucket in BUCKETS)
+_ASKS = f"{GATEWAY_PREFIX}doctor.ask.doctor"
+"""A question to a gateway process that does not exist."""
 _MEMBERSHIP = "campaign.doctor.member.doctor"
 _NOT_STORED = {"Nats-Expected-Stream": "none"}
 """With this header no stream stores a message. The broker has checked the permission before it looks at it."""
@@ -434,6 +445,7 @@ async def _probe_login(settings: Settings, user: str, password: str | None, subt
             await one.nc.publish("live.doctor", b"")  # a gateway drops messages that the stream did not send
             for subject in (*_PUSHES, *_KEEPS, _MEMBERSHIP, *map(_example, subtrees)):
                 await one.nc.publish(subject, b"", headers=_NOT_STORED)
+            await one.nc.publish(_ASKS, b"")
             for subject in (">", "live.>"):
                 await one.nc.subscribe(subject, cb=_ignore)
             for _ in range(2):  # nats-py's first ping may overtake what is still to be written
@@ -445,11 +457,13 @@ async def _probe_login(settings: Settings, user: str, password: str | None, subt
                 "change members": user != "auth" and not one.was_refused(_MEMBERSHIP),
                 "push a catalogue": user not in _PUSHERS and not all(map(one.was_refused, _PUSHES)),
                 "write records of gateways": user != GATEWAY and not all(map(one.was_refused, _KEEPS)),
+                "ask gateways": user != GATEWAY and not one.was_refused(_ASKS),
             }
             shut = {
                 "subscribe to live.>": user == GATEWAY and one.was_refused("live.>"),
                 "push a catalogue": user in _PUSHERS and any(map(one.was_refused, _PUSHES)),
                 "write records of gateways": user == GATEWAY and any(map(one.was_refused, _KEEPS)),
+                "ask gateways": user == GATEWAY and one.was_refused(_ASKS),
                 **{f"publish on {subtree}": one.was_refused(_example(subtree)) for subtree in subtrees},
             }
     except (CannotDiagnose, nats.errors.Error) as error:

@@ -226,3 +226,25 @@ async def test_polling_client_is_served_by_all_workers_of_a_gateway(
 
     assert any(relayed.values())
     assert not [one for one in client.seen if one["got"] == "disconnect"]
+
+
+async def test_clients_go_over_to_a_websocket_at_any_worker_of_a_gateway(
+    stream: NatsServer, auth: FakeAuth, driver: Driver, tmp_path: Path
+) -> None:
+    """Until one of them has moved from one worker to another."""
+    clients: list[NpmClient] = []
+    async with running_workers(stream, auth, tmp_path) as workers:
+        while not clients or 'call="move",result="answered"' not in (await workers.ask("/metrics"))[1]:
+            token = auth.token(f"user{len(clients)}")
+            client = driver.open(workers.process.url, auth={"token": token}, transports=("polling", "websocket"))
+            clients.append(client)
+            await client.saw("upgrade")
+            await client.saw("connect")
+            assert (await client.ask("subscribe_campaign", "c1"))["success"]
+        published = [f"s{number}" for number in range(EVENTS)]
+        for name in published:
+            await workers.publish(name)
+        for client in clients:
+            assert await heard(client) == published
+
+    assert not [one for client in clients for one in client.seen if one["got"] == "connect_error"]
