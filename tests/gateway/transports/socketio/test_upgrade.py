@@ -280,6 +280,17 @@ async def test_user_who_has_no_room_at_the_other_process_polls_on(
     assert carrier.engine.sessions[0].user_id == "a"
 
 
+async def test_no_client_goes_over_to_a_process_that_stops(two: list[EngineProcess], moving: PollingClient) -> None:
+    """It would have to leave again soon. It polls on where it is."""
+    two[1].core.send_goaways(10, 0.0)
+    async with moving.websocket() as socket:
+        await socket.send_str("2probe")
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+
+    assert not two[0].carrier(moving.sid).is_upgrading
+    assert two[0].carrier(moving.sid).is_open
+
+
 async def test_client_whose_process_dies_while_it_goes_over_is_closed(
     stream: NatsServer, two: list[EngineProcess]
 ) -> None:
