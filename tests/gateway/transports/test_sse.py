@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -16,6 +19,7 @@ from tests.event_streams import WAIT_S, Parser, drop_all, open_stream, raw_strea
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, on_both_transports, running_gateway, settlement
 from tests.gateway.events import BODY, member, publish_as_auth, raw_publish
+from tests.gateway.processes import gateway_process
 from tests.gateway.slow_clients import flood, slow_sessions
 
 pytestmark = on_both_transports
@@ -294,3 +298,43 @@ async def test_client_that_reads_nothing_catches_up_in_order_when_it_reads(strea
                 offsets += [event.json["offset"] for event in events if event.name == "message"]
 
     assert offsets == list(range(offsets[0], last + 1))
+
+
+async def test_gateway_process_keeps_living_streams_and_drops_vanished_ones(
+    tmp_path: Path, stream: NatsServer, auth: FakeAuth
+) -> None:
+    """As operators run it, on uvloop. The living stream goes on through many heartbeats."""
+    settings = {"BEACONFIRE_HEARTBEAT_S": "1", "BEACONFIRE_TRANSPORT": os.environ["BEACONFIRE_TRANSPORT"]}
+    async with (
+        gateway_process(tmp_path, stream, auth, **settings) as process,
+        open_stream(process.url, auth.token("owner")) as living,
+        raw_stream(process.url, auth.token("viewer")) as gone,
+        aiohttp.ClientSession() as http,
+    ):
+        await living.ack()
+        drop_all(gone)
+        clients = 2
+        async with asyncio.timeout(WAIT_S):
+            while clients > 1:
+                await living.comments(living.parser.comments + 1)
+                async with http.get(f"{process.ops_url}/api/v1/ws/stats") as answer:
+                    clients = (await answer.json())["clients"]
+        await living.comments(living.parser.comments + 3)
+
+    assert clients == 1
+
+
+async def test_stream_begins_on_a_connection_that_was_used_before(gateway: Gateway) -> None:
+    """Proxies use one connection for many requests."""
+    at = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(at.hostname, at.port)
+    head = f"Host: x\r\nAuthorization: Bearer {gateway.auth.token('viewer')}\r\n\r\n"
+    async with asyncio.timeout(WAIT_S):
+        for _ in range(2):
+            writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"}")
+        writer.write(f"GET /sse?rooms=campaign:c1 HTTP/1.1\r\n{head}".encode())
+        await reader.readuntil(b"connection.ack")
+        offset = await gateway.publish(settlement())
+        await reader.readuntil(b'"offset":%d' % offset)
+    writer.close()
