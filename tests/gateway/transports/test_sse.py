@@ -54,6 +54,17 @@ async def test_stream_goes_on_after_the_last_event_id(gateway: Gateway) -> None:
     assert resumed == offsets[1:]
 
 
+async def test_last_event_id_that_is_no_cursor_is_refused_or_answered_with_resync(gateway: Gateway) -> None:
+    token = gateway.auth.token("viewer")
+    async with open_stream(gateway.url, token, headers={"Last-Event-ID": "x" * 65}) as long:
+        pass
+    async with open_stream(gateway.url, token, headers={"Last-Event-ID": "nonsense"}) as stream:
+        resync = await stream.next("resync")
+
+    assert long.answer.status == 400
+    assert resync.json["rooms"] == ["campaign:c1"]
+
+
 async def test_headers_keep_proxies_from_buffering_and_compressing(gateway: Gateway) -> None:
     async with open_stream(gateway.url, gateway.auth.token("viewer")) as stream:
         headers = stream.answer.headers
@@ -63,6 +74,7 @@ async def test_headers_keep_proxies_from_buffering_and_compressing(gateway: Gate
     assert headers["X-Accel-Buffering"] == "no"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Correlation-Id"]
+    assert headers["Date"].endswith("GMT")
 
 
 @pytest.mark.parametrize(

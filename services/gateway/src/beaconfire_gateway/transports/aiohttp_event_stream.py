@@ -120,4 +120,5 @@ class AiohttpEventStream(AiohttpConnection, EventStream):
         self.over.set()
 
     def _write(self, data: bytes) -> None:
-        super()._write(b"%x\r\n%s\r\n" % (len(data), data) if self._is_chunked else data)
+        if data:  # an empty chunk would end the answer
+            super()._write(b"%x\r\n%s\r\n" % (len(data), data) if self._is_chunked else data)

@@ -63,7 +63,7 @@ class Opening:
         return [*_STREAM_HEADERS.items(), *self.headers]
 
     def refuses_in_a_stream(self, error: BeaconfireError) -> bool:
-        """Whether an error is told by a stream that ends at once, and not by the status."""
+        """Whether an error is sent in a stream that ends at once, instead of as the status."""
         return self.is_event_source and error.code.retry is Retry.BACKOFF
 
 
@@ -129,7 +129,7 @@ class EventStream(SoleSession):
         if self.user_id or error is None:
             self._finish(last_event(error))
         else:
-            self._refuse(_told(error))
+            self._refuse(_worded(error))
 
     @abstractmethod
     def _begin(self) -> None:
@@ -169,8 +169,8 @@ class EventStream(SoleSession):
             goaways.close_at(time.monotonic() + (message.after_ms + message.within_ms / 4) / 1000, self)
 
 
-def _told(error: BeaconfireError) -> BeaconfireError:
+def _worded(error: BeaconfireError) -> BeaconfireError:
     """Return a refusal in words of this transport: its clients send no `connect`."""
     if error.code is not errors.TIMEOUT:
         return error
-    return BeaconfireError(errors.UNAVAILABLE, "whether you may connect could not be found out, try again")
+    return BeaconfireError(errors.UNAVAILABLE, "the gateway could not find out whether you may connect, try again")

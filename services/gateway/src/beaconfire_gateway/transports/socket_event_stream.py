@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterable
+from email.utils import formatdate
 from http import HTTPStatus
 
 from aiohttp import hdrs
@@ -83,5 +84,6 @@ class SocketEventStream(SocketConnection, EventStream):
 
 def _head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """The head of an answer that ends with its connection."""
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers)]
-    return ("\r\n".join([*lines, "Connection: close"]) + "\r\n\r\n").encode()
+    own = ((hdrs.DATE, formatdate(usegmt=True)), (hdrs.CONNECTION, "close"))
+    lines = [f"{name}: {value}" for name, value in (*headers, *own)]
+    return "\r\n".join([f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *lines, "", ""]).encode()

@@ -95,7 +95,7 @@ class Sse:
     async def redeem(self, request: web.Request) -> web.StreamResponse:
         """`GET /sse/stream?ticket=…`. Answers 401 or 403, or streams until the session ends.
 
-        An error that will pass is told by a stream that ends at once: after any other answer than 200, an `EventSource`
+        An error that will pass is sent in a stream that ends at once: after any other status than 200, an `EventSource`
         never connects again.
         """
         self._admission.check_origin(request)

@@ -14,6 +14,7 @@ from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.web import bearer_token, describe, read_body
 
+MAX_CURSOR = 64
 _LISTS = ("rooms", "types")
 _REQUEST_ID = 0
 """Of the `connect` that stands for the whole request. Its client never sees it."""
@@ -36,13 +37,19 @@ class Wanted(BaseModel):
     rooms: RoomNames = ()
     types: _Types | None = None
     """The wanted event types of all rooms, or of each room by its name."""
-    cursor: str | None = Field(default=None, max_length=64)
+    cursor: str | None = Field(default=None, max_length=MAX_CURSOR)
     client: ClientFields | None = None
     last_close: Annotated[int | None, WHOLE, Field(ge=0, le=65_535)] = None
     replaces: str | None = Field(default=None, max_length=64)
 
     def connect(self, token: str, *, last_event_id: str | None = None) -> Connect:
-        """The request to a session. `last_event_id` is newer than the cursor: an `EventSource` sends it."""
+        """The request to a session. `last_event_id` is newer than the cursor: an `EventSource` sends it.
+
+        Raises BeaconfireError.
+        """
+        if last_event_id is not None and len(last_event_id) > MAX_CURSOR:
+            text = f"Last-Event-ID: a cursor has at most {MAX_CURSOR} characters"
+            raise BeaconfireError(errors.BAD_REQUEST, text)
         types: Mapping[str, TypeNames] = {}
         if isinstance(self.types, dict):
             types = self.types
