@@ -16,6 +16,7 @@ from beaconfire import demo
 from beaconfire.api import call
 from beaconfire.data_folder import DataFolder
 from beaconfire.migrate import SERVICES
+from beaconfire_kit.gateway_buckets import BUCKETS
 from tests.client import open_socket
 from tests.tools.terminal import free_ports, terminal
 
@@ -81,5 +82,6 @@ async def test_up_goes_on_with_a_data_folder_of_the_version_before(tmp_path: Pat
         "EVENTS": {"auth-parents", "rules-engine", "scheduler"},
         "DEADLETTERS": set(),
         "KV_CATALOGUE": set(),
+        **{bucket.stream: set() for bucket in BUCKETS.values()},
     }
     assert {name: revision(data, name) for name in SERVICES} == {name: one.head for name, one in SERVICES.items()}
