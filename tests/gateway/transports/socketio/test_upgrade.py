@@ -310,6 +310,29 @@ async def test_client_whose_process_dies_while_it_goes_over_is_closed(
         assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
 
 
+async def test_sid_is_in_no_log_line(
+    two: list[EngineProcess], moving: PollingClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """T3: who knows it can take the connection over. It stays secret when requests fail, and when it moves."""
+    await moving.post("abc", sid=moving.sid[:-1])
+    await moving.get(sid=moving.sid[:-1])
+    await moving.post("3")
+    moving.go_to(1)
+    async with moving.websocket() as socket:
+        await upgraded(moving, socket)
+        await socket.send_str("4subscribe e:0 campaign:c2")
+        assert await socket.receive_str() == "4reply"
+        await moving.get()
+        await moving.post("4a")
+        await socket.send_str("nonsense")
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+    assert await is_gone(two)
+
+    logged = capsys.readouterr().out
+    assert "goes on here" in logged
+    assert moving.sid.partition(".")[2][12:] not in logged
+
+
 async def test_messages_of_a_stranger_with_a_gateways_password_move_no_session(
     stream: NatsServer, two: list[EngineProcess], moving: PollingClient
 ) -> None:
