@@ -1,6 +1,7 @@
 """Long polls over real sockets: when they are answered, and with what."""
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.transports.poll import PACE_S
+from beaconfire_gateway.transports.poll import PACE_S, Poll
 from beaconfire_kit.events.workspace import UserTyping
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
@@ -436,6 +437,19 @@ def _tasks_of_the_gateway() -> list[str]:
     """The coroutines of all tasks, except those of aiohttp's server and of the test itself."""
     names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr]
     return sorted(name for name in names if not name.startswith(("RequestHandler.", "PollClient.", "test_")))
+
+
+async def test_poll_that_is_over_keeps_neither_its_request_nor_its_answer(gateway: Gateway) -> None:
+    """The timers know its session for up to a heartbeat, and a client makes five of them a second."""
+    async with polling(gateway.url, gateway.auth.token("viewer")) as client:
+        await gateway.publish(settlement("s1"))
+        await client.poll_for(1)
+        await client.poll(waitS=0)
+    await is_waiting(gateway, 0)
+    polls = [one for one in gc.get_objects() if isinstance(one, Poll) and one.user_id == "viewer"]
+
+    assert len(polls) >= 3
+    assert {(one._request, one.claims, len(one._pieces), len(one.rooms)) for one in polls} == {(None, None, 0, 0)}
 
 
 async def test_only_the_first_poll_of_a_subscription_is_logged(gateway: Gateway) -> None:

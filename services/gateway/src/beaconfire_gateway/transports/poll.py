@@ -80,7 +80,7 @@ class LongPolls:
             request,
             self._continuations,
             address=address,
-            wait_s=self._gateway.limits.heartbeat_s if wanted.wait_s is None else wanted.wait_s,
+            wait_s=min(self._gateway.limits.heartbeat_s, MAX_WAIT_S) if wanted.wait_s is None else wanted.wait_s,
             full_bytes=self._full_bytes,
         )
         try:
@@ -135,7 +135,7 @@ class Poll(SoleSession):
         wait_s: int,
         full_bytes: int,
     ) -> None:
-        self._request = request
+        self._request: web.Request | None = request
         self._continuations = continuations
         self._full_bytes = full_bytes
         self._loop = asyncio.get_running_loop()
@@ -173,6 +173,13 @@ class Poll(SoleSession):
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+
+    def gone(self) -> None:
+        """Its request is over. The timers still know it for a while, so it keeps nothing large."""
+        super().gone()
+        self._pieces.clear()
+        self._request = None
+        self.claims = None
 
     def client_left(self) -> None:
         """Its connection is gone."""
@@ -280,6 +287,7 @@ class Poll(SoleSession):
             start = _HEAD
             response = web.StreamResponse()
             response.content_type, response.charset = "application/json", "utf-8"
+            assert self._request is not None
             await response.prepare(self._request)
         await self._write_out(response, start + self._take())
         self._deadline = max(self._deadline, self._loop.time() + self.gateway.limits.connect_timeout_s)
@@ -407,6 +415,6 @@ class Poll(SoleSession):
         self._stop(error or BeaconfireError(errors.CONFLICT, "another poll of this client took over"))
 
     def abort(self, session: Session | None = None) -> None:
-        if self._request.transport is not None:
+        if self._request is not None and self._request.transport is not None:
             self._request.transport.abort()
         self._stop(asyncio.CancelledError())
