@@ -20,7 +20,7 @@ from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
 from bench.joining import Joining
 from bench.load import EVENT, ROUNDS, Load, LoadFailed
 from bench.stage import Stage
-from bench.system import BROKER, CAMPAIGN, NATIVE, OTHER_TOKENS, POLL, SERVER, SSE, rss_anon_kib
+from bench.system import BROKER, CAMPAIGN, NATIVE, OTHER_TOKENS, POLL, SERVER, SSE, cpu_s, rss_anon_kib
 from bench.system import SOCKETIO as SOCKETIO_WAY
 
 WARM_S = 1.0
@@ -294,6 +294,18 @@ def waiting(row: str, way: str) -> Measure:
     return measure
 
 
+def waiting_polls(stage: Stage, _subject: str) -> list[Sample]:
+    """Measure the CPU time of 5,000 polls without an event. Each is answered and sent again every 25 s."""
+    clients, seconds = 5_000, 2 * HEARTBEAT_S
+    with stage.gateway() as system, Load(stage.load, system.target(way=POLL), clients=clients) as load:
+        load.connect(clients, at_once=32)
+        load.ask(f"idle {HEARTBEAT_S}")
+        before = cpu_s(system.gateway_pid)
+        load.ask(f"idle {seconds}")
+        used = cpu_s(system.gateway_pid) - before
+    return [Sample("poll_idle", 1e6 * used / clients / seconds)]
+
+
 def several(*measures: Measure) -> Measure:
     """Measure one after the other."""
     return lambda stage, subject: [sample for measure in measures for sample in measure(stage, subject)]
@@ -435,8 +447,9 @@ SCENARIOS = (
             Row("poll_20k", "CPU of 1,000 long polls, 20,000 deliveries/s", "s per M"),
             Row("poll_p50", "… latency, p50", "ms"),
             Row("poll_memory", "… memory of each of 5,000", "KiB"),
+            Row("poll_idle", "… CPU of each, without events", "µs/s"),
         ],
-        several(poll_latency, waiting("poll_memory", POLL)),
+        several(poll_latency, waiting("poll_memory", POLL), waiting_polls),
     ),
     Scenario(
         "joins",

@@ -118,8 +118,8 @@ export class Client {
   #candidate = null;
   /** Whether the candidate only tries whether a WebSocket works again. */
   #isReturning = false;
-  /** The token of the candidate; empty if it is not there yet. */
-  #token = "";
+  /** @type {string | null} The token of the candidate; null if it is not there yet. */
+  #token = null;
   /** The last acknowledged session. The gateway may not know yet that its connection is gone. */
   #sessionId = "";
   /** The largest message to send: the limit of the last gateway or, before the first ack, the smallest possible limit. */
@@ -324,7 +324,7 @@ export class Client {
   /** @param {AnyLink} link @param {string} token */
   #open(link, token) {
     this.#token = token;
-    if (this.#ways.after(link.way) !== null) {
+    if (this.#link === null && this.#ways.after(link.way) !== null) {
       this.#clock.clearTimeout(this.#attemptTimer);
       const onTimeout = () => this.#notThrough(link, BROKE_OFF, `No connection in time (${link.way})`);
       this.#attemptTimer = this.#clock.setTimeout(onTimeout, WAY_TIMEOUT_MS);
@@ -343,14 +343,14 @@ export class Client {
   #notThrough(link, code, reason) {
     if (link !== this.#candidate) return;
     this.#ways.failed(link.way);
-    const next = code === BROKE_OFF && !this.#isReturning ? this.#ways.after(link.way) : null;
+    const next = code === BROKE_OFF && this.#link === null ? this.#ways.after(link.way) : null; // else the old link works
     if (next === null) return this.#failed(link, code, reason);
     this.#log("×", { code, reason });
     this.#dropCandidate();
     const other = this.#propose(next);
     const onTimeout = () => this.#notThrough(other, BROKE_OFF, `No connection in time (${next})`);
     this.#attemptTimer = this.#clock.setTimeout(onTimeout, CONNECT_TIMEOUT_MS);
-    this.#open(other, this.#token);
+    this.#open(other, this.#token ?? "");
   }
 
   /** Without a WebSocket, try now and then whether one works. */
@@ -367,7 +367,7 @@ export class Client {
     this.#isReturning = true;
     const onTimeout = () => this.#failed(link, BROKE_OFF, "No connection in time");
     this.#attemptTimer = this.#clock.setTimeout(onTimeout, CONNECT_TIMEOUT_MS);
-    this.#token = ""; // fetched once the socket is open: mostly it will not be
+    this.#token = null; // fetched once the socket is open: mostly it will not be
     try {
       link.open();
     } catch (error) {
@@ -377,11 +377,12 @@ export class Client {
 
   /** @param {AnyLink} link */
   #introduce(link) {
-    if (!this.#token) {
+    if (this.#token === null) {
       this.#fetchToken("reconnect").then(
         (token) => {
+          if (link !== this.#candidate) return;
           this.#token = token;
-          if (token && link === this.#candidate) this.#introduce(link);
+          this.#introduce(link);
         },
         (error) => this.#failed(link, BROKE_OFF, `Could not get a token: ${error?.message ?? error}`),
       );
@@ -445,8 +446,9 @@ export class Client {
   #failed(link, code, reason, isFinal = false) {
     if (link !== this.#candidate) return;
     this.#log("×", { code, reason });
+    const wasReturning = this.#isReturning;
     this.#dropCandidate();
-    if (this.#isReturning) return this.#returnLater(); // the link in use still works
+    if (wasReturning) return this.#returnLater(); // the link in use still works
     this.#lastClose = code;
     this.#countFailure();
     if (isTooLarge(code) && this.#maxFrameBytes > LEAST_FRAME_BYTES) {
@@ -467,6 +469,7 @@ export class Client {
     this.#leaveLink();
     this.#rooms.lost();
     this.#lastClose = code;
+    if (this.#isReturning) this.#dropCandidate();
     if (this.#candidate !== null) return this.#setState("connecting", { attempt: this.#backoff.attempt });
     if (!this.#isProven) this.#countFailure();
     this.#goOn(code, reason, false);
@@ -545,6 +548,7 @@ export class Client {
 
   #dropCandidate() {
     this.#clock.clearTimeout(this.#attemptTimer);
+    this.#isReturning = false;
     this.#candidate?.abandon();
     this.#candidate = null;
   }

@@ -322,3 +322,38 @@ test("an attempt in which every way fails counts once, and a refusal by the gate
   assert.equal(http.asked.length, asked);
   assert.equal(states.at(-1).attempt, 3);
 });
+
+test("a fallback that is lost while a WebSocket is tried is replaced as any lost connection", async () => {
+  const { client, clock, http, states } = setUpAuto();
+  await settle();
+  socket().end(1006);
+  await settle();
+  const write = await http.stream();
+  await write(`event: connection.ack\nid: e:10\ndata: ${JSON.stringify(acknowledged())}\n\n`);
+  await clock.pass(5000); // a WebSocket is being opened
+  await write('event: close\ndata: {"code": 4503, "reason": "going away"}\n\n');
+  assert.equal(client.state, "connecting");
+  await clock.pass(1000);
+  const again = await http.stream();
+  await again(`event: connection.ack\nid: e:12\ndata: ${JSON.stringify(acknowledged())}\n\n`);
+
+  assert.equal(http.last.body.cursor, "e:10");
+  assert.deepEqual([client.state, client.status.transport], ["connected", "sse"]);
+  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected", "connecting", "connected"]);
+});
+
+test("a gateway that stops does not drive its clients from a WebSocket to a fallback", async () => {
+  const { client, clock, http } = setUpAuto();
+  await settle();
+  socket().accept();
+  await settle();
+  socket().receive({ type: "goaway", afterMs: 0, withinMs: 5000 });
+  await clock.pass(1000);
+  for (let attempt = 0; attempt < 3; attempt++) {
+    socket().end(1006);
+    await clock.pass(8000);
+  }
+
+  assert.equal(http.asked.length, 0);
+  assert.equal(client.status.transport, "websocket");
+});
