@@ -8,7 +8,7 @@ import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, get_args
 from urllib.parse import urlencode
@@ -545,7 +545,11 @@ class SocketIOPolling(SocketIO):
             await visitor.open()
             await visitor.send(hello_of(token, rooms, cursor, types))
             await visitor.start()
-            yield visitor
+            try:
+                yield visitor
+            finally:
+                with suppress(Refused, aiohttp.ClientError):  # it may be over, or the gateway gone
+                    await visitor.send("1")
 
 
 CLOSES: Mapping[str, Said] = {"token_invalid": 4401, "too_many": 4429, "too_large": 4413, "unavailable": 4503}
