@@ -10,6 +10,7 @@ from beaconfire.nats_server import NatsServer, free_port
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, _auth, _each_transport, on_both_transports, running_gateway, settlement  # noqa: F401
 from tests.proxies import proxied
+from tests.proxy import Proxy
 
 SCRIPT = """
 async ({gateway, token, body}) => {
@@ -108,6 +109,33 @@ async def test_event_source_of_another_site_comes_back_over_http_2_with_its_cook
     assert everything == offsets
     assert protocol == "h2"  # of the same proxy
     assert [(cookie["sameSite"], cookie["secure"]) for cookie in cookies] == [("None", True)]
+
+
+async def test_event_source_behind_a_prefix_of_a_proxy_comes_back_with_its_cookie(
+    stream: NatsServer, auth: FakeAuth, chromium: Browser
+) -> None:
+    """The cookie has no path of its own, so the browser sends it below the prefix that the gateway never sees."""
+    port, prefix = free_port(), b"/games/table"
+    async with running_gateway(stream, auth) as publishing, AsyncExitStack() as stack:
+        gateway = AsyncExitStack()
+        await gateway.enter_async_context(running_gateway(stream, auth, port=port))
+        proxy = Proxy(port, rewrite=lambda chunk: chunk.replace(b" " + prefix, b" ", 1))
+        await stack.enter_async_context(proxy.running())
+        url = f"http://127.0.0.1:{proxy.port}{prefix.decode()}"
+        page = await stack.enter_async_context(window(chromium, f"{url}/healthz"))
+        await listen(page, url, auth.token("viewer"))
+        offsets = [await publishing.publish(settlement("first"))]
+        await heard(page, offsets[0])
+        await gateway.aclose()
+        offsets.append(await publishing.publish(settlement("missed")))
+        await gateway.enter_async_context(running_gateway(stream, auth, port=port))
+        everything = await heard(page, offsets[-1])
+        cookies = await page.context.cookies()
+        await page.evaluate("source.close()")
+        await gateway.aclose()
+
+    assert everything == offsets
+    assert [cookie["path"] for cookie in cookies] == ["/games/table/sse"]
 
 
 async def test_event_source_stops_when_its_token_has_ended(
