@@ -243,6 +243,18 @@ async def test_session_that_wants_other_types_does_not_hear_a_sent_event(running
     assert frames == []
 
 
+async def test_largest_event_reaches_a_hundred_rooms_with_the_longest_names(running: Running, way: str) -> None:
+    person = await running.person("workspace:w1")
+    inner = [f"workspace:{number:064d}/{'k' * 64}:{'i' * 64}" for number in range(MAX_ROOMS - 1)]
+    payload = {"text": "", "x": "x" * 65_200}
+    async with running.sender(way) as sender, running.listening(person, "workspace:w1") as client:
+        sent = await sender.send("workspace.notice", payload, to=[*inner, "workspace:w1"])
+        frame = await next_event(client)
+
+    assert sent.rooms == MAX_ROOMS
+    assert frame["event"]["payload"] == payload
+
+
 REFUSED: list[tuple[str, dict[str, Any], list[str], str]] = [
     ("a stored type", {"type_": "decision"}, ["workspace:w1"], "is stored, so it is published"),
     ("an unknown type", {"type_": "anouncement"}, ["workspace:w1"], "did you mean announcement"),

@@ -31,7 +31,7 @@ from beaconfire_kit.seams.nats_connection import Connection, PublishDenied
 from beaconfire_kit.sending import HTTP_PATH, SENDING_QUEUE
 from beaconfire_kit.sent_events import MAX_ROOMS, SentEvent, subject_of_room
 from beaconfire_kit.subjects import InvalidRoom, RoomKey
-from beaconfire_kit.tokens import Claims, ServiceClaims, may_publish
+from beaconfire_kit.tokens import MAX_TOKEN_BYTES, Claims, ServiceClaims, may_publish
 from beaconfire_kit.web import WHOLE, correlation_id, describe, json_answer, read_bytes
 from beaconfire_publisher.access import Access
 from beaconfire_publisher.given_events import (
@@ -148,8 +148,8 @@ class Sending:
         await _refuse(message, refusal)
 
     async def _answer(self, content: bytes) -> SentAnswer:
-        if len(content) > MAX_BYTES:
-            raise BeaconfireError(errors.TOO_LARGE, f"a request has at most {MAX_BYTES} bytes")
+        if len(content) > MAX_BYTES + MAX_TOKEN_BYTES:
+            raise BeaconfireError(errors.TOO_LARGE, f"a request has at most {MAX_BYTES + MAX_TOKEN_BYTES} bytes")
         given = read_json(content)
         token = given.pop("serviceToken", None) if isinstance(given, dict) else None
         if not isinstance(token, str):
