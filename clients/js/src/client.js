@@ -85,6 +85,7 @@ const UNREACHABLE = "unreachable";
  *   after a reload. Only for applications that keep their state over a reload too. Needs `user`
  * @property {string} [user]  the id of the user whose cursor is kept
  * @property {number} [maxPauseMs]  the longest pause between two attempts, 32,000 by default. At least 1000
+ * @property {boolean} [batch]  ask the gateway for several events in one message, which busy pages parse faster
  * @property {boolean} [debug]  print what is sent and received on the console, without tokens
  * @property {import("./ways.js").Transport} [transport]  `auto` by default: a WebSocket and, where that is blocked, server-sent
  *   events or long polling. Any other value allows only that one
@@ -299,7 +300,7 @@ export class Client {
    * @returns {AnyLink}
    */
   #propose(way) {
-    const { url, fetch = globalThis.fetch, WebSocket = globalThis.WebSocket } = this.#options;
+    const { url, batch, fetch = globalThis.fetch, WebSocket = globalThis.WebSocket } = this.#options;
     /** @type {import("./transport.js").LinkHandlers} */
     const handlers = {
       onOpen: () => this.#introduce(link),
@@ -309,7 +310,7 @@ export class Client {
     /** @type {AnyLink} */
     const link =
       way === "websocket"
-        ? new Link(url, WebSocket, handlers)
+        ? new Link(url, WebSocket, handlers, batch)
         : new FallbackLink(way, url, { fetch, clock: this.#clock }, handlers);
     this.#candidate = link;
     this.#isReturning = false;

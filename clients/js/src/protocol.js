@@ -3,6 +3,8 @@
 import { ERRORS } from "./errors.js";
 
 export const SUBPROTOCOL = "beaconfire.v1";
+/** The same, with the events of one moment in one message. */
+export const BATCHING_SUBPROTOCOL = "beaconfire.v1.batch";
 
 /** The codes that mean a broken client, which must not try again (PROTOCOL.md §6). */
 const BROKEN_CLIENT = new Set([1002, 1003, 1007, 1009]);
@@ -84,6 +86,15 @@ export function readFrame(text) {
   } catch {
     return null;
   }
+}
+
+/**
+ * The frames in a frame: the events of a batch, or the frame itself.
+ * @param {Frame} frame
+ * @returns {Frame[]}
+ */
+export function framesIn(frame) {
+  return frame.type === "events" && Array.isArray(frame.events) ? frame.events : [frame];
 }
 
 /**

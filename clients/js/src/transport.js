@@ -1,6 +1,6 @@
 /** One socket, from its opening to its end. `onEnd` is called once, and no handler is called after it. */
 
-import { readFrame, SUBPROTOCOL } from "./protocol.js";
+import { BATCHING_SUBPROTOCOL, framesIn, readFrame, SUBPROTOCOL } from "./protocol.js";
 
 /** The code that a browser reports when a connection breaks off (RFC 6455 §7.1.5). */
 export const BROKE_OFF = 1006;
@@ -18,6 +18,7 @@ export class Link {
   #url;
   #WebSocket;
   #handlers;
+  #subprotocols;
   /** @type {WebSocket | null} */
   #socket = null;
   #hasEnded = false;
@@ -26,11 +27,13 @@ export class Link {
    * @param {string} url
    * @param {typeof WebSocket} WebSocketClass
    * @param {LinkHandlers} handlers
+   * @param {boolean} [batch]  ask for the events of one moment in one message. An older gateway sends them one by one
    */
-  constructor(url, WebSocketClass, handlers) {
+  constructor(url, WebSocketClass, handlers, batch = false) {
     this.#url = url;
     this.#WebSocket = WebSocketClass;
     this.#handlers = handlers;
+    this.#subprotocols = batch ? [BATCHING_SUBPROTOCOL, SUBPROTOCOL] : SUBPROTOCOL;
   }
 
   /** Open the socket. Throws SyntaxError if the address is invalid, and TypeError if there is no WebSocket class. */
@@ -39,7 +42,7 @@ export class Link {
     if (typeof this.#WebSocket !== "function") {
       throw new TypeError("There is no WebSocket class here. Pass one to the client, `new Client({ WebSocket, … })`: Node before 22 needs that");
     }
-    const socket = new this.#WebSocket(this.#url, SUBPROTOCOL);
+    const socket = new this.#WebSocket(this.#url, this.#subprotocols);
     this.#socket = socket;
     socket.onopen = () => this.#hasEnded || this.#handlers.onOpen();
     socket.onmessage = ({ data }) => this.#receive(data);
@@ -67,9 +70,12 @@ export class Link {
 
   /** @param {unknown} data */
   #receive(data) {
-    if (this.#hasEnded) return;
     const frame = readFrame(data);
-    if (frame !== null) this.#handlers.onFrame(frame);
+    if (frame === null) return;
+    for (const one of framesIn(frame)) {
+      if (this.#hasEnded) return; // a handler may end it
+      this.#handlers.onFrame(one);
+    }
   }
 
   /** @param {number} code @param {string} reason */

@@ -22,6 +22,41 @@ test("connect sends the token, the rooms and the client's name in its first mess
   assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
 });
 
+test("with the option batch, the events of one message reach their handlers one by one", async () => {
+  const { client } = setUp({ batch: true });
+  const heard = [];
+  client.subscribe("campaign:c1", { onEvent: (event) => heard.push(event.id) });
+  client.connect();
+  await settle();
+  socket().accept({ cursor: "e1:40", rooms: { "campaign:c1": { success: true } } });
+  const event = (offset) => ({ type: "event", offset, rooms: ["campaign:c1"], event: { id: `id${offset}`, type: "t" } });
+  socket().receive({ type: "events", events: [event(41), event(42)] });
+  socket().receive(event(43));
+
+  assert.deepEqual(socket().subprotocol, ["beaconfire.v1.batch", "beaconfire.v1"]);
+  assert.deepEqual(heard, ["id41", "id42", "id43"]);
+  assert.equal(client.cursor, "e1:43");
+});
+
+test("events of a message that come after a handler has closed the client are not delivered", async () => {
+  const { client } = setUp({ batch: true });
+  const heard = [];
+  client.subscribe("campaign:c1", {
+    onEvent: (event) => {
+      heard.push(event.id);
+      client.close();
+    },
+  });
+  client.connect();
+  await settle();
+  socket().accept({ cursor: "e1:40", rooms: { "campaign:c1": { success: true } } });
+  const event = (offset) => ({ type: "event", offset, rooms: ["campaign:c1"], event: { id: `id${offset}`, type: "t" } });
+  socket().receive({ type: "events", events: [event(41), event(42)] });
+
+  assert.deepEqual(heard, ["id41"]);
+  assert.equal(client.cursor, "e1:41");
+});
+
 test("connecting twice opens one socket", async () => {
   const { client } = setUp();
   client.connect();
