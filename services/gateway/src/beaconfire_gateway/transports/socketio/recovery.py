@@ -26,7 +26,7 @@ from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.broker import BrokerRefused, CannotStore, NotAcknowledged, WrongSequence
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.gateway_buckets import BUCKETS, SOCKETIO_SESSIONS, broker_start
-from beaconfire_kit.key_value import BucketMissing, KeyValue
+from beaconfire_kit.key_value import BucketMissing, Entry, KeyValue
 
 log = logs.get(__name__)
 
@@ -40,6 +40,9 @@ REFRESH_S = 60
 """A record is written again after this long. The bucket keeps it three times as long."""
 ANSWER_S = 2.0
 """The longest that a client waits for the broker to store or to find its record."""
+RECOVERED_FOR_S = 120
+"""A client is recovered for this long at least, after its connection was lost."""
+LOOK_S = 0.2
 READS_AT_ONCE = 100
 """The broker drops calls of its API when thousands wait."""
 WRITES_AT_ONCE = 100
@@ -94,7 +97,7 @@ class Recoverable(Protocol):
 class Kept:
     """The record of a session, as the gateway of its connection knows it."""
 
-    __slots__ = ("at", "is_over", "lock", "pid", "record", "session", "wrote_at")
+    __slots__ = ("at", "is_over", "left_at", "lock", "pid", "record", "session", "wrote_at")
 
     def __init__(self, session: Recoverable, record: Record, pid: str = "") -> None:
         """Without `pid`, it is a new one. It has the rooms of `record` until it is written again."""
@@ -104,6 +107,7 @@ class Kept:
         self.at: int | None = 0
         """The number of its last write; 0 if there is none; None if that is not known, as a write was not answered."""
         self.is_over = False
+        self.left_at = 0.0
         self.wrote_at = 0.0
         self.lock = asyncio.Lock()
 
@@ -126,6 +130,8 @@ class Recovery:
         self._answer_s = answer_s
         self._refresh_s = refresh_s
         self._kept: dict[str, Kept] = {}  # in the order in which they were written
+        self._left: dict[str, Kept] = {}  # of lost connections, in the order in which they were lost
+        self._due = asyncio.Event()
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._again_before = 0.0
         self._may_complain_at = 0.0
@@ -146,7 +152,7 @@ class Recovery:
         if not _PID.fullmatch(pid):
             return None
         try:
-            async with asyncio.timeout(self._answer_s), self._reads:
+            async with asyncio.timeout(self._answer_s):
                 return await self._take_over(pid, session, accepts)
         except _BROKER_FAILURES as problem:
             self._complain("could not recover a Socket.IO session", problem)
@@ -168,10 +174,14 @@ class Recovery:
         kept.is_over = True
         if self._kept.get(kept.pid) is kept:
             del self._kept[kept.pid]
+            if kept.record.broker:  # a single broker: if it starts again, the record must be written again
+                kept.left_at = time.monotonic()
+                self._left[kept.pid] = kept
 
     async def forget(self, kept: Kept) -> None:
         """Its client has left, or may not go on: nothing recovers it. Without the broker, the record ends by itself."""
         self.release(kept)
+        self._left.pop(kept.pid, None)
         async with kept.lock:
             if kept.may_be_stored:
                 try:
@@ -188,13 +198,17 @@ class Recovery:
         return kept
 
     def broker_is_back(self) -> None:
-        """Write all records again soon: the broker may have lost the last ones."""
+        """Write all records again: the broker may have lost the last ones."""
         self._again_before = time.monotonic()
+        self._due.set()
 
     async def run(self) -> None:
         """Refresh records, forever."""
         while True:
-            await asyncio.sleep(1)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._due.wait()
+            self._due.clear()
             try:
                 await self.refresh()
             except Exception:
@@ -203,6 +217,7 @@ class Recovery:
     async def refresh(self) -> None:
         """Write the records that are due."""
         now = time.monotonic()
+        await self._restore_left(now)
         due = []
         for kept in islice(self._kept.values(), WRITES_PER_TURN):
             if kept.wrote_at + self._refresh_s > now and kept.wrote_at >= self._again_before:
@@ -213,15 +228,31 @@ class Recovery:
                 return
             await asyncio.gather(*map(self._refresh, due[start : start + WRITES_AT_ONCE]))
 
+    async def _restore_left(self, now: float) -> None:
+        """Write the records of lost connections once more, if the broker has started since."""
+        for pid, kept in list(self._left.items()):
+            if kept.left_at + RECOVERED_FOR_S < now or self._left.get(pid) is not kept:
+                self._left.pop(pid, None)
+            elif kept.record.broker == broker_start(self._nc):
+                continue
+            elif self._nc.is_connected:
+                kept.record = replace(kept.record, broker=broker_start(self._nc))
+                with suppress(_TakenOver, *_BROKER_FAILURES):
+                    async with kept.lock:
+                        await self._write(kept, kept.record.encode())
+
     async def _refresh(self, kept: Kept) -> None:
         with suppress(BeaconfireError):  # the next one comes before the older record ends
             await self.keep(kept)
 
     async def _take_over(self, pid: str, session: Recoverable, accepts: Callable[[Record], bool]) -> Kept | None:
-        while (last := await self._bucket.last(pid)) is not None:
+        while (last := await self._read(pid)) is not None:
             record = Record.decode(last.value)
-            if record is None or record.broker != broker_start(self._nc) or not accepts(record):
+            if record is None or not accepts(record):
                 return None
+            if record.broker != broker_start(self._nc):
+                await asyncio.sleep(LOOK_S)  # its gateway writes it again, if it lives
+                continue
             kept = Kept(session, record, pid)
             kept.at = last.at
             try:
@@ -229,8 +260,13 @@ class Recovery:
             except _TakenOver:
                 continue  # the gateway of the old connection has just refreshed it
             self._wrote(kept)
+            self._left.pop(pid, None)
             return kept
         return None
+
+    async def _read(self, pid: str) -> Entry | None:
+        async with self._reads:
+            return await self._bucket.last(pid)
 
     async def _keep(self, kept: Kept) -> None:
         rooms = kept.session.wanted_rooms()
