@@ -2,8 +2,8 @@
 
 python -m tests.faults [--rounds 8] [--followers 20] [--only "broker killed -9"] [--write docs/topics/delivery.md]
 
-Without `--only`: every fault of one broker, how long resumes take, changes of the catalogue, then every scenario of a
-cluster of three.
+Without `--only`: every fault of one broker, how long resumes take, changes of the catalogue, the faults of the other
+ways in (Socket.IO, server-sent events, long polling), then every scenario of a cluster of three.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from beaconfire_kit import logs
 from scripts import results
 from tests.cluster import report as cluster
 from tests.cluster.scenarios import SCENARIOS
-from tests.faults import catalogue, report
+from tests.faults import catalogue, report, ways_in
 from tests.faults.faults import FAULTS
 from tests.faults.report import Outcome, Promise, Section
 from tests.faults.world import world
@@ -72,6 +72,7 @@ class Run:
         self._resumes: dict[str, Outcome] = {}
         self._cluster: dict[str, cluster.Outcome] = {}
         self._changes: catalogue.Outcome | None = None
+        self._ways: dict[str, ways_in.Outcome] = {}
         self.sections: list[Section] = []
 
     @property
@@ -79,7 +80,9 @@ class Run:
         """Whether no client lost an event, or had it twice, or out of order."""
         of_one = [*self._faults.values(), *self._resumes.values()]
         are_clean = self._changes is None or self._changes.is_clean
-        return are_clean and all(one.is_clean for one in of_one) and all(one.is_clean for one in self._cluster.values())
+        ways_are_clean = all(one.is_clean for one in self._ways.values())
+        cluster_is_clean = all(one.is_clean for one in self._cluster.values())
+        return are_clean and ways_are_clean and cluster_is_clean and all(one.is_clean for one in of_one)
 
     def faults(self, names: Sequence[str]) -> None:
         """Faults of one broker and two gateways."""
@@ -107,6 +110,17 @@ class Run:
                 catalogue.run(Path(folder), pushes=PUSHES * self._rounds, followers=self._followers)
             )
         self._print(self._changes.section())
+
+    def ways_in(self) -> None:
+        """Faults of gateways and connections, with clients of every other way in."""
+        of_each = max(1, self._followers // len(ways_in.WAYS))
+        for name in ways_in.FAULTS:
+            self._ways[name] = asyncio.run(ways_in.run(name, rounds=self._rounds, of_each=of_each))
+        for section in ways_in.sections(self._ways, rounds=self._rounds, of_each=of_each):
+            self._print(section)
+        for name, outcome in self._ways.items():
+            for found in outcome.trouble:
+                self._console.print(f"[red]{name}: {found}")
 
     def cluster(self, names: Sequence[str]) -> None:
         """Scenarios of three brokers."""
@@ -137,6 +151,7 @@ class Run:
         ]
 
     def _promises_of_the_rest(self) -> list[Promise]:
+        ways = [verdict for one in self._ways.values() for verdict in one.every_verdict]
         leaders = [one for name, one in self._cluster.items() if name.startswith("leader")]
         lost = sum(report.damaged(one.verdicts, "lost", "told") for one in leaders)
         return [
@@ -148,6 +163,11 @@ class Run:
                     unit="s",
                 )
                 for source, at_s in zip(SOURCES, (0.1, 0.25), strict=True)
+            ),
+            Promise(
+                "events lost, twice, out of order or wrong, with Socket.IO, server-sent events or long polling",
+                report.damaged(ways, *report.DAMAGE),
+                at=0,
             ),
             Promise("acknowledged events lost with a cluster's leader", lost, at=0),
         ]
@@ -170,6 +190,8 @@ def main() -> None:
         one.resumes()
     if chosen.only in (None, "catalogue"):
         one.catalogue()
+    if chosen.only in (None, "ways in"):
+        one.ways_in()
     if together := [name for name in wanted if name in SCENARIOS]:
         one.cluster(together)
     if chosen.only is None:
@@ -194,8 +216,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         metavar="FAULT",
-        choices=[*FAULTS, *SCENARIOS, "resumes", "catalogue", "cluster"],
-        help=f"one of: {'; '.join([*FAULTS, 'resumes', 'catalogue', 'cluster', *SCENARIOS])}",
+        choices=[*FAULTS, *SCENARIOS, "resumes", "catalogue", "ways in", "cluster"],
+        help=f"one of: {'; '.join([*FAULTS, 'resumes', 'catalogue', 'ways in', 'cluster', *SCENARIOS])}",
     )
     parser.add_argument("--write", type=_page, metavar="PAGE", help="put the results into this page, too")
     chosen = parser.parse_args()

@@ -101,8 +101,8 @@ def faults(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> S
             name,
             f"{outcome.events:,}",
             *counts(outcome.verdicts),
-            *_shown(outcome.back_s, 0.5, 0.95),
-            *_shown(outcome.caught_up_s, 1.0),
+            *quantiles(outcome.back_s, 0.5, 0.95),
+            *quantiles(outcome.caught_up_s, 1.0),
             f"{outcome.took_s:.0f} s",
         ]
         for name, outcome in outcomes.items()
@@ -121,7 +121,7 @@ def resumes(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> 
                 source,
                 f"{len(missed):,}",
                 f"{min(missed)} to {max(missed)}" if missed else "-",
-                *_shown(outcome.short_resumes_s, 0.5, 0.95, 0.99),
+                *quantiles(outcome.short_resumes_s, 0.5, 0.95, 0.99),
                 *counts(outcome.verdicts)[1:4],
             ]
         )
@@ -160,6 +160,7 @@ def quantile(seconds: Sequence[float], part: float) -> float | None:
     return ordered[math.ceil(part * len(ordered)) - 1] if ordered else None
 
 
-def _shown(seconds: Sequence[float], *parts: float) -> list[str]:
+def quantiles(seconds: Sequence[float], *parts: float) -> list[str]:
+    """Quantiles for a table."""
     found = [quantile(seconds, part) for part in parts]
     return [f"{one:.2f} s" if one is not None else "-" for one in found]

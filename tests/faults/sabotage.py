@@ -8,6 +8,7 @@ from beaconfire_gateway import __main__ as gateway
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.stream.intake import Event, Intake
 from beaconfire_gateway.stream.sequence import Sequence
+from beaconfire_gateway.transports.socketio.recovery import Kept, Recovery
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.timeline import Timeline
 
@@ -56,7 +57,19 @@ def _without_revisions() -> None:
     Timeline.at = at  # type: ignore[assignment,method-assign]
 
 
+def _without_records() -> None:
+    """Keep the record of a Socket.IO session as it was when the session began, without its rooms."""
+
+    async def keep(self: Recovery, kept: Kept) -> None:
+        if kept.at == 0:
+            await whole(self, kept)
+
+    whole = Recovery.keep
+    Recovery.keep = keep  # type: ignore[method-assign]
+
+
 SABOTAGES = {
+    "records": _without_records,
     "revisions": _without_revisions,
     "resume": _without_resume,
     "holes": _without_hole_check,

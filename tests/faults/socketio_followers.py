@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from tests.faults.listener import Listener
 from tests.javascript import install_from_lock, node
@@ -13,6 +12,8 @@ from tests.socketio.clients import FOLDER
 
 PROGRAM = FOLDER / "followers.mjs"
 MAX_LINE = 1_000_000
+IdOf: TypeAlias = Callable[[dict[str, Any]], str]
+"""The id of the event that has this payload."""
 
 
 class SocketIOFollower(Listener):
@@ -26,11 +27,13 @@ class SocketIOFollower(Listener):
         self.lost: list[str] = []
         """Why it lost each connection, in the words of its library."""
 
-    def take(self, report: dict[str, Any], id_of: Callable[[dict[str, Any]], str]) -> None:
+    def take(self, report: dict[str, Any], id_of: IdOf) -> None:
         """Take a line that the program printed."""
         match report["is"]:
             case "connected":
                 self.recoveries += report["recovered"]
+                if not report["recovered"]:
+                    self.start_over()
                 self.connect()
             case "subscribed":
                 self.begin(report["cursor"])
@@ -40,6 +43,7 @@ class SocketIOFollower(Listener):
                 self.upgrades += 1
             case "lost":
                 self.lost.append(report["why"])
+                self.lose()
             case "failed":
                 if not report["again"]:
                     self.problems.append(f"refused for good: {report['why']}")
@@ -47,25 +51,17 @@ class SocketIOFollower(Listener):
                 self.problems.append(f"{other}: {report}")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the clients connect, and how each of them signs in."""
-
-    url: str
-    token: Callable[[str], str]
-    id_of: Callable[[dict[str, Any]], str]
-    """The id of the event that has this payload: Socket.IO's events have no id."""
-
-
 @asynccontextmanager
-async def running(followers: Sequence[SocketIOFollower], place: Place) -> AsyncIterator[None]:
-    """Run the clients while the block runs."""
+async def running(
+    followers: Sequence[SocketIOFollower], url: str, tokens: Mapping[str, str], *, id_of: IdOf
+) -> AsyncIterator[None]:
+    """Run the clients while the block runs. `id_of` knows the ids of events, which Socket.IO does not have."""
     await asyncio.to_thread(install_from_lock, FOLDER)
     clients = [
         {
             "name": one.name,
-            "url": place.url,
-            "token": place.token(one.name),
+            "url": url,
+            "token": tokens[one.name],
             "transports": one.way,
             "rooms": sorted(one.rooms),
         }
@@ -74,7 +70,7 @@ async def running(followers: Sequence[SocketIOFollower], place: Place) -> AsyncI
     process = await asyncio.create_subprocess_exec(
         node(), PROGRAM, json.dumps(clients), stdout=asyncio.subprocess.PIPE, limit=MAX_LINE
     )
-    reading = asyncio.create_task(_read(process, {one.name: one for one in followers}, place.id_of))
+    reading = asyncio.create_task(_read(process, {one.name: one for one in followers}, id_of))
     try:
         yield
     finally:
@@ -87,7 +83,7 @@ async def running(followers: Sequence[SocketIOFollower], place: Place) -> AsyncI
 async def _read(
     process: asyncio.subprocess.Process,
     followers: dict[str, SocketIOFollower],
-    id_of: Callable[[dict[str, Any]], str],
+    id_of: IdOf,
 ) -> None:
     assert process.stdout is not None
     async for line in process.stdout:
