@@ -91,6 +91,13 @@ class NpmClient:
                 await self._arrived.wait()
         return first
 
+    async def nth(self, got: str, number: int) -> dict[str, Any]:
+        """The thing of this kind that happens after `number` others. Waits for as long as it takes."""
+        while len(found := [one for one in self.seen if one["got"] == got]) <= number:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return found[number]
+
     async def event(self, name: str) -> list[Any]:
         """The arguments of the next event of this name."""
         arguments: list[Any] = (await self.next("event", name=name))["args"]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -208,6 +208,38 @@ async def test_polling_client_of_a_stopping_gateway_goes_on_at_the_other_one(
         assert (await client.ask("subscribe_campaign", "c1"))["success"]
         await staying.publish(settlement())
         await client.event("settlement_updated")
+
+
+async def test_polling_client_misses_nothing_when_the_broker_is_killed(
+    stream: NatsServer, auth: FakeAuth, driver: Driver
+) -> None:
+    """Its gateways cannot ask each other then. It connects again until they can, and goes on at its cursor."""
+    async with balanced(stream, auth) as site:
+        client = driver.open(site.url, auth={"token": auth.token("viewer")}, transports=("polling",))
+        await client.next("connect")
+        cursor = (await client.ask("subscribe_campaign", "c1"))["cursor"]
+        staying = asyncio.create_task(stay_subscribed(client, cursor))
+        first = await site.publish_all()
+        assert await heard(client) == first
+        stream.kill()
+        await client.next("disconnect")
+        await asyncio.to_thread(stream.start)
+        second = await site.publish_all()
+        assert await heard(client, 2 * EVENTS) == first + second
+        staying.cancel()
+
+
+async def stay_subscribed(client: NpmClient, cursor: str) -> None:
+    """Subscribe after each connection that was not recovered, from the last cursor on, as an application does."""
+    connections = 1
+    while True:
+        connected = await client.nth("connect", connections)
+        connections += 1
+        if not connected["recovered"]:
+            events = client.events("settlement_updated")
+            last = events[-1][-1] if events else cursor
+            with suppress(TimeoutError):  # the connection was lost again
+                await client.ask("subscribe", {"rooms": ["campaign:c1"], "cursor": last})
 
 
 async def test_polling_client_is_served_by_all_workers_of_a_gateway(
