@@ -39,18 +39,18 @@ NOT_STORED = metrics.Counter(
 REFRESH_S = 60
 """A record is written again after this long. The bucket keeps it three times as long."""
 ANSWER_S = 2.0
-"""The longest that a client waits for the broker to store or to find its record."""
+"""How long the broker may take for an answer, and the gateway of a client to write its record again."""
 RECOVERED_FOR_S = 120
 """A client is recovered for this long at least, after its connection was lost."""
 LOOK_S = 0.2
-READS_AT_ONCE = 100
-"""The broker drops calls of its API when thousands wait."""
-WRITES_AT_ONCE = 100
+CALLS_AT_ONCE = 100
+"""Further ones wait. The broker drops calls of its API when thousands wait there."""
 WRITES_PER_TURN = 1_000
 COMPLAIN_EVERY_S = 60
 _PID_BYTES = 16
 _PID = re.compile(r"[A-Za-z0-9_-]{22}")
 _ENDED = b""
+_AWAY = "the broker is away"
 _BROKER_FAILURES = (BrokerRefused, BucketMissing, NotAcknowledged, TimeoutError, nats.errors.Error)
 
 
@@ -132,7 +132,7 @@ class Recovery:
         self._kept: dict[str, Kept] = {}  # in the order in which they were written
         self._left: dict[str, Kept] = {}  # of lost connections, in the order in which they were lost
         self._due = asyncio.Event()
-        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
         self._again_before = 0.0
         self._may_complain_at = 0.0
 
@@ -152,8 +152,7 @@ class Recovery:
         if not _PID.fullmatch(pid):
             return None
         try:
-            async with asyncio.timeout(self._answer_s):
-                return await self._take_over(pid, session, accepts)
+            return await self._take_over(pid, session, accepts)
         except _BROKER_FAILURES as problem:
             self._complain("could not recover a Socket.IO session", problem)
             return None
@@ -223,10 +222,10 @@ class Recovery:
             if kept.wrote_at + self._refresh_s > now and kept.wrote_at >= self._again_before:
                 break
             due.append(kept)
-        for start in range(0, len(due), WRITES_AT_ONCE):
+        for start in range(0, len(due), CALLS_AT_ONCE):
             if not self._nc.is_connected:
                 return
-            await asyncio.gather(*map(self._refresh, due[start : start + WRITES_AT_ONCE]))
+            await asyncio.gather(*map(self._refresh, due[start : start + CALLS_AT_ONCE]))
 
     async def _restore_left(self, now: float) -> None:
         """Write the records of lost connections once more, if the broker has started since."""
@@ -246,12 +245,15 @@ class Recovery:
             await self.keep(kept)
 
     async def _take_over(self, pid: str, session: Recoverable, accepts: Callable[[Record], bool]) -> Kept | None:
+        began_at = time.monotonic()
         while (last := await self._read(pid)) is not None:
             record = Record.decode(last.value)
             if record is None or not accepts(record):
                 return None
-            if record.broker != broker_start(self._nc):
-                await asyncio.sleep(LOOK_S)  # its gateway writes it again, if it lives
+            if record.broker != broker_start(self._nc):  # its gateway writes it again, if it lives
+                if time.monotonic() - began_at > self._answer_s:
+                    return None
+                await asyncio.sleep(LOOK_S)
                 continue
             kept = Kept(session, record, pid)
             kept.at = last.at
@@ -265,7 +267,9 @@ class Recovery:
         return None
 
     async def _read(self, pid: str) -> Entry | None:
-        async with self._reads:
+        if not self._nc.is_connected:
+            raise TimeoutError(_AWAY)
+        async with self._turns, asyncio.timeout(self._answer_s):
             return await self._bucket.last(pid)
 
     async def _keep(self, kept: Kept) -> None:
@@ -307,8 +311,8 @@ class Recovery:
     async def _write(self, kept: Kept, data: bytes) -> None:
         """Write if the last write is this session's own. Raises _TakenOver if not, or one of _BROKER_FAILURES."""
         if not self._nc.is_connected:  # the message would wait in the client's buffer
-            raise TimeoutError("the broker is away")
-        async with asyncio.timeout(self._answer_s):
+            raise TimeoutError(_AWAY)
+        async with self._turns, asyncio.timeout(self._answer_s):
             while True:
                 before = await self._last_own(kept) if kept.at is None else kept.at
                 kept.at = None
