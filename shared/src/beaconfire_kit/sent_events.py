@@ -14,13 +14,14 @@ gateway checks it by its own catalogue.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.checking import CheckedEvent
 from beaconfire_kit.catalogue.fragment import PARAMETER, EventType
 from beaconfire_kit.invalid_event import InvalidEvent
-from beaconfire_kit.subjects import InvalidRoom, RoomKey, is_id, parse_room
+from beaconfire_kit.subjects import InvalidRoom, Room, RoomKey, is_id, parse_room
 
 MAX_ROOMS = 100
 """Rooms and sessions that one event is sent to."""
@@ -120,29 +121,29 @@ def _rooms(
 ) -> Sequence[RoomKey]:
     if not 0 < len(names) <= MAX_ROOMS:
         raise InvalidRoom(f"an event is sent to 1 to {MAX_ROOMS} rooms and sessions, not {len(names)}")
-    tokens = event_type.subject.split(".")
-    root_id = _found(event_type, payload, tokens[1][1:-1])
+    root_kinds, (root_kind, root_id, *inner) = catalogue.root_kinds, event_type.subject.split(".")
+    payload_id = _found(event_type, payload, root_id[1:-1])
+    inner_kinds = inner[: len(inner) - len(inner) % 2 : 2]
+    is_any_kind = any(PARAMETER.fullmatch(kind) for kind in inner_kinds)
+    kinds = {root_kind, *inner_kinds}
     rooms: dict[RoomKey, None] = {}
     for name in names:
-        room = parse_room(name).key(catalogue.root_kinds)
+        room = _parsed(name).key(root_kinds)
         if room is None:
             raise InvalidRoom(f"{name}: name its root, as in workspace:w1/{name}")
-        if not _has(tokens, room):
+        is_its_room = is_any_kind or room.pair.kind in kinds or is_session(room)
+        if room.root.kind != root_kind or not is_its_room:
             raise InvalidRoom(f"{name} is no room of {event_type.name}: its subjects are {event_type.subject}")
-        if root_id not in (None, room.root.id):
-            raise InvalidRoom(f"{name}: the payload names another {room.root.kind} as {tokens[1]}")
+        if payload_id not in (None, room.root.id):
+            raise InvalidRoom(f"{name}: the payload names another {root_kind} as {root_id}")
         rooms[room] = None
     return tuple(rooms)
 
 
-def _has(template: Sequence[str], room: RoomKey) -> bool:
-    """Return whether a subject with this template may have the room, or the room means a session that may."""
-    if room.root.kind != template[0]:
-        return False
-    kinds = template[0 : len(template) - len(template) % 2 : 2]
-    if room.pair.kind in kinds or any(PARAMETER.fullmatch(kind) for kind in kinds):
-        return True
-    return is_session(room)
+@lru_cache(maxsize=10_000)
+def _parsed(name: str) -> Room:
+    """Parse a room. A service sends to the same ones again and again."""
+    return parse_room(name)
 
 
 def is_session(room: RoomKey) -> bool:
