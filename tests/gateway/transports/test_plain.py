@@ -119,6 +119,27 @@ async def test_lists_of_rooms_are_joined_and_left_and_events_have_the_shape_of_t
 
 
 @on_both_transports
+async def test_messages_sent_before_the_ack_are_answered_after_it_in_order(gateway: Gateway) -> None:
+    """A client may send as soon as its socket is open, while the gateway still asks about its token."""
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        asked.set()
+        await answers.wait()
+
+    gateway.auth.before_answer = hold
+    async with open_plain(gateway.url, gateway.auth.token("viewer")) as client:
+        await asked.wait()
+        for message in ({"type": "subscribe", "payload": ["campaign:c1"]}, {"type": "ping"}, {"type": "connect"}):
+            await client.socket.send_json(message)
+        answers.set()
+        await client.next("error")
+
+    assert [one["type"] for one in client.frames] == ["connection.ack", "subscribe.ack", "pong", "error"]
+    assert client.frames[-1]["payload"]["message"] == "already connected"
+
+
+@on_both_transports
 async def test_event_in_several_rooms_of_a_session_comes_once(gateway: Gateway) -> None:
     async with open_plain(gateway.url, gateway.auth.token("viewer")) as client:
         await subscribe(client, "campaign:c1", S1)
