@@ -3,7 +3,7 @@
 python -m tests.faults [--rounds 8] [--followers 20] [--only "broker killed -9"] [--write docs/topics/delivery.md]
 
 Without `--only`: every fault of one broker, how long resumes take, changes of the catalogue, the faults of the other
-ways in (Socket.IO, server-sent events, long polling), then every scenario of a cluster of three.
+ways in (Socket.IO, server-sent events, long polling, plain), then every scenario of a cluster of three.
 """
 
 import argparse
@@ -165,7 +165,7 @@ class Run:
                 for source, at_s in zip(SOURCES, (0.1, 0.25), strict=True)
             ),
             Promise(
-                "events lost, twice, out of order or wrong, with Socket.IO, server-sent events or long polling",
+                "events lost, twice, out of order or wrong, with Socket.IO, server-sent events, long polling or plain",
                 report.damaged(ways, *report.DAMAGE),
                 at=0,
             ),

@@ -7,6 +7,8 @@ import pytest
 from tests.faults.socketio_followers import SocketIOFollower
 from tests.faults.ways_in import FAULTS, other_ways, trouble_of
 
+SOCKETIO = {"socketio-websocket-0", "socketio-polling-0", "socketio-upgrade-0"}
+
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", FAULTS)
@@ -33,8 +35,8 @@ async def test_other_ways_in_lose_repeat_and_reorder_nothing_through_faults(tmp_
 @pytest.mark.parametrize(
     ("sabotage", "harmed"),
     [
-        ("resume", {"socketio-websocket-0", "socketio-polling-0", "socketio-upgrade-0", "sse-0", "poll-0"}),
-        ("records", {"socketio-websocket-0", "socketio-polling-0", "socketio-upgrade-0"}),
+        ("resume", SOCKETIO | {"sse-0", "poll-0", "plain-0", "plain-late-0"}),
+        ("records", SOCKETIO),
     ],
 )
 async def test_checker_finds_losses_of_gateways_that_recover_the_wrong_place_or_rooms(

@@ -1,4 +1,4 @@
-"""Damage gateways and connections while clients of every other way in follow them: Socket.IO, SSE and long polling.
+"""Damage gateways and connections while clients of every other way in follow them: Socket.IO, SSE, long polling, plain.
 
 All clients connect through one load balancer without sticky sessions, so their requests arrive at any gateway.
 """
@@ -16,6 +16,7 @@ from tests.faults import http_followers, report, socketio_followers
 from tests.faults.checker import Verdict
 from tests.faults.http_followers import EventStreamFollower, PollFollower
 from tests.faults.listener import Listener
+from tests.faults.plain_followers import LatePlainFollower, PlainFollower
 from tests.faults.report import Section
 from tests.faults.socketio_followers import SocketIOFollower
 from tests.faults.world import ROOT, World, world
@@ -29,6 +30,8 @@ SETTINGS = {
     "BEACONFIRE_RING_AGE_S": "2",
     # Clients notice a dead connection after two of these.
     "BEACONFIRE_HEARTBEAT_S": "2",
+    "BEACONFIRE_PLAIN_PING_S": "2",
+    "BEACONFIRE_PLAIN_DEAD_AFTER_S": "4",
 }
 SOCKETIO_WAYS = {
     "websocket": ("websocket",),
@@ -41,10 +44,17 @@ WAYS = {
     "socketio-upgrade": "Socket.IO, from polling to a WebSocket",
     "sse": "server-sent events",
     "poll": "long polling",
+    "plain": "the plain protocol",
+    "plain-late": "the plain protocol, subscribed after the ack",
 }
 """By the start of the names of their clients, for people."""
 STORED = "beaconfire_gateway_socketio_records_stored_total"
-HTTP_WAYS = {"sse": EventStreamFollower, "poll": PollFollower}
+FOLLOWERS = {
+    "sse": EventStreamFollower,
+    "poll": PollFollower,
+    "plain": PlainFollower,
+    "plain-late": LatePlainFollower,
+}
 ROOMS = (frozenset({ROOT}), frozenset({f"{ROOT}/settlement:s1"}))
 
 
@@ -140,16 +150,16 @@ async def other_ways(folder: Path, *, of_each: int, sabotage: str = "") -> Async
             for number in range(of_each)
             for name, way in SOCKETIO_WAYS.items()
         ]
-        plain = [
+        others = [
             kind(f"{name}-{number}", ROOMS[number % len(ROOMS)])
             for number in range(of_each)
-            for name, kind in HTTP_WAYS.items()
+            for name, kind in FOLLOWERS.items()
         ]
-        for follower in (*socketio, *plain):
+        for follower in (*socketio, *others):
             one.listen(follower)
         tokens = {follower.name: one.auth.token(follower.name, ttl_s=3600) for follower in one.listeners}
         await stack.enter_async_context(socketio_followers.running(socketio, front.url, tokens, id_of=one.id_of))
-        await stack.enter_async_context(http_followers.running(plain, front.url, tokens))
+        await stack.enter_async_context(http_followers.running(others, front.url, tokens))
         await one.everybody_is_there()
         yield one, front
 
@@ -215,7 +225,7 @@ def sections(outcomes: Mapping[str, Outcome], *, rounds: int, of_each: int) -> l
         ]
         for way in WAYS
     ]
-    title = f"Socket.IO, server-sent events and long polling at two gateways, each fault {rounds} x"
+    title = f"Socket.IO, server-sent events, long polling and the plain protocol at two gateways, each fault {rounds} x"
     return [
         Section(f"{title}, {of_each * len(WAYS)} clients", ["fault", "events", *columns, "took"], by_fault),
         Section("The same, all faults together", ["way in", *columns], by_way),
