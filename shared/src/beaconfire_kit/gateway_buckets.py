@@ -62,7 +62,7 @@ BUCKETS: Mapping[str, GatewayBucket] = {
             "pages get no ticket for an EventSource",
             kept_s=86_400,  # a bound only: a token that lives longer needs a new ticket each day
             max_records=200_000,
-            max_record_bytes=131_072,  # a token of 8 KiB, and 100 rooms with 100 types each as far as they fit
+            max_record_bytes=32_768,  # sealed: a token of 8 KiB with 100 long rooms, or with hundreds of types
         ),
     )
 }

@@ -164,7 +164,7 @@ async def test_request_for_a_ticket_is_refused_as_a_stream_would_be(
 
 
 async def test_invalid_tokens_and_requests_for_tickets_are_limited(stream: NatsServer, auth: FakeAuth) -> None:
-    limits = {"attempts_per_minute_address": 2, "messages_per_minute_per_user": 3}
+    limits = {"attempts_per_minute_address": 2, "messages_per_minute_per_user": 35}
     async with running_gateway(stream, auth, **limits) as gateway, aiohttp.ClientSession() as http:
 
         async def ask(token: str) -> int:
@@ -178,6 +178,24 @@ async def test_invalid_tokens_and_requests_for_tickets_are_limited(stream: NatsS
 
     assert invalid == [401, 401, 429]
     assert valid == [201, 201, 201, 429]
+
+
+async def test_ticket_holds_a_hundred_long_rooms_and_no_more_than_a_record_takes(gateway: Gateway) -> None:
+    token = gateway.auth.token("viewer")
+    rooms = ["campaign:c1", *(f"campaign:c1/settlement:{'s' * 60}{number:02}" for number in range(99))]
+    ticket = await issue_ticket(gateway.url, token, rooms=rooms)
+    async with redeem_ticket(gateway.url, ticket) as client:
+        joined = (await client.ack())["rooms"]
+    types = {room: [f"{'t' * 100}{number}" for number in range(5)] for room in rooms}
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.post(f"{gateway.url}/sse/tickets", json={"rooms": rooms, "types": types}) as refused,
+    ):
+        pass
+
+    assert len([room for room in joined.values() if room["success"]]) == 100
+    assert refused.status == 413
 
 
 @on_both_transports

@@ -172,10 +172,11 @@ class Allowance:
     def of_user(cls, limits: Limits) -> "Allowance":
         return cls(_terms_of(limits)[1])
 
-    def spend_message(self, now: float) -> None:
-        """Count a message. Raises LimitReached."""
+    def spend_message(self, now: float, *, worth: int = 1) -> None:
+        """Count a message, or something that costs as much as several. Raises LimitReached."""
         terms = self._terms
-        self._messages_empty_at, wait_s = spend(self._messages_empty_at, 1, terms.messages_per_minute, now)
+        count = min(worth, terms.messages_per_minute)
+        self._messages_empty_at, wait_s = spend(self._messages_empty_at, count, terms.messages_per_minute, now)
         if wait_s:
             text = f"{terms.whose} may send {terms.messages_per_minute} messages a minute"
             raise LimitReached(f"{terms.prefix}messages", text, wait_s=wait_s)

@@ -29,6 +29,8 @@ from beaconfire_kit.web import json_answer, read_body
 EVENT_SOURCES = "GET /sse/stream"
 """The route of browsers' own `EventSource`s, in `for_event_sources`."""
 LAST_EVENT_ID = "Last-Event-ID"
+TICKET_MESSAGES = 10
+"""A ticket counts as so many messages of its user: once it is used, the broker keeps it for as long as its token."""
 
 
 def for_event_sources(handler: Handler) -> Handler:
@@ -86,7 +88,7 @@ class Sse:
                 gateway.door.spend_attempt(self._admission.address_of(request), time.monotonic())
             raise
         await gateway.access.decide(claims, ())
-        gateway.users.of(claims.user_id).spend_message(time.monotonic())
+        gateway.users.of(claims.user_id).spend_message(time.monotonic(), worth=TICKET_MESSAGES)
         page = Page(request.headers.get(hdrs.ORIGIN, ""), is_own=is_own_origin(request))
         ticket = await self._tickets.issue(Subscription(token, wanted, claims.expires_at, page))
         body = {"ticket": ticket, "url": f"sse/stream?ticket={ticket}", "expiresInS": self._tickets.ticket_s}
