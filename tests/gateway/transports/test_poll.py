@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, on_both_transports, running_gateway, settlement
 from tests.gateway.events import BODY, member, publish_as_auth, raw_publish
+from tests.gateway.workers import running_workers
 from tests.polling import PollClient, Refused, polling, read, waiting
 
 ROOM = "campaign:c1"
@@ -116,6 +118,22 @@ async def test_missed_events_come_in_order_and_once_whichever_gateway_answers(
         await client.poll_for(40, waitS=0)
 
     assert client.ids == [f"s{number}" for number in range(40)]
+
+
+async def test_each_poll_may_reach_another_worker(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
+    """Each poll has a connection of its own, which the kernel gives to any worker."""
+    async with (
+        running_workers(stream, auth, tmp_path) as workers,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http,
+    ):
+        client = PollClient(http, [workers.process.url], auth.token("viewer"), [ROOM])
+        await client.poll()
+        offsets: list[int] = []
+        while len(offsets) < 10 or len(await workers.samples("beaconfire_gateway_connections_opened_total")) < 2:
+            offsets.append(await workers.publish())
+            await client.poll_for(len(offsets))
+
+    assert [one["offset"] for one in client.events] == offsets
 
 
 async def test_answer_that_was_lost_comes_again(gateway: Gateway) -> None:
