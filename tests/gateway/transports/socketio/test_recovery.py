@@ -17,6 +17,7 @@ from tests.fakes import FakeAuth
 from tests.front import Front
 from tests.gateway.conftest import Gateway, on_both_transports, running_gateway, settlement
 from tests.gateway.processes import gateway_process
+from tests.gateway.streams import push_out
 from tests.socketio.clients import Driver, NpmClient, RawClient, npm_clients, raw_client
 
 EVENT = "settlement_updated"
@@ -278,6 +279,24 @@ async def test_client_whose_stream_was_replaced_starts_over_on_a_new_connection(
 
     assert not back["recovered"]
     assert client.events("beaconfire:resync")
+
+
+async def test_client_that_was_away_for_longer_than_the_stream_keeps_events_starts_over(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    """A gateway notices when it reads the history. It ends the connection before the client hears a later event."""
+    async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
+        pid, offset = await lost_client(gateway, auth)
+        await gateway.publish(settlement("lost"))
+        kept = (await push_out(gateway))[0]
+        async with connected(stream, "setup") as setup:
+            await broker.call_api(setup, f"STREAM.PURGE.{broker.STREAM}", {"seq": kept})
+        async with raw_client(gateway.url) as client:
+            assert (await connect(client, auth, pid=pid, offset=offset))[0] == pid
+            heard = [message.data async for message in client.socket]
+
+        assert await came_back(gateway, auth, pid, offset) != pid
+    assert [one[:22] for one in heard] == ['42["beaconfire:resync"']
 
 
 async def test_client_that_went_over_to_a_websocket_at_another_gateway_is_recovered(
