@@ -178,6 +178,20 @@ async def test_event_for_editors_reaches_no_viewer_live_or_resumed(gateway: Gate
 
 
 @every_way
+async def test_operators_see_by_which_way_a_client_is_there(gateway: Gateway, way: Way) -> None:
+    """In the statistics and in the log."""
+    with capture_logs() as lines:
+        async with way.open(gateway.url, gateway.auth.token("viewer")) as visitor, visitor.reading():
+            await there(gateway)
+            stats = await gateway.stats()
+    connected = next(line for line in lines if line["event"] == "connected")
+
+    assert stats["clientsPerTransport"] == {way.over.name: 1}
+    assert stats["clientsPerDialect"] == {way.dialect: 1}
+    assert (connected["transport"], connected["dialect"]) == (way.over.name, way.dialect)
+
+
+@every_way
 async def test_nothing_of_a_client_stays_when_it_has_left(gateway: Gateway, way: Way) -> None:
     async with way.open(gateway.url, gateway.auth.token("viewer")):
         pass

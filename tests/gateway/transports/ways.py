@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 from urllib.parse import urlencode
 
 import aiohttp
@@ -120,17 +120,22 @@ class Over:
     """Its first request may be a POST."""
     stays: bool = True
     """Its session lasts while its client does nothing."""
+    name: str = "websocket"
+    """What operators know it by."""
 
 
 SOCKET = Over()
-POLLED = Over(crosses_origins=True)
-OVER_HTTP = Over(speaks=False, crosses_origins=True, takes_body=True)
-OVER_POLLS = Over(speaks=False, crosses_origins=True, takes_body=True, stays=False)
+POLLED = Over(name="polling", crosses_origins=True)
+OVER_HTTP = Over(name="sse", speaks=False, crosses_origins=True, takes_body=True)
+OVER_POLLS = Over(name="poll", speaks=False, crosses_origins=True, takes_body=True, stays=False)
 
 
 @dataclass(frozen=True)
 class Way(ABC):
     """A way in."""
+
+    dialect: ClassVar[str] = "beaconfire.v1"
+    """What operators know its clients' protocol by."""
 
     name: str
     transport: str = "handover"
@@ -290,6 +295,8 @@ _GATEWAYS_OWN = frozenset(one.TYPE for one in get_args(Message)) | {"pong", "sub
 
 
 class Plain(Way):
+    dialect = "plain"
+
     @asynccontextmanager
     async def _open(
         self,
@@ -465,6 +472,8 @@ class SocketIOVisitor(SocketVisitor):
 
 
 class SocketIO(Way):
+    dialect = "socketio"
+
     @asynccontextmanager
     async def _open(
         self,
