@@ -12,6 +12,9 @@ from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
+from beaconfire_gateway.wire.framing import TextFrames
+from beaconfire_gateway.wire.messages import Degraded
+from beaconfire_gateway.wire.plain import Plain
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.subjects import Pair
 from tests.gateway.core import SUBSCRIPTION, VERBATIM, Empty, Unframed, Verbatim, build_core, spawning
@@ -203,3 +206,13 @@ async def test_event_that_left_the_ring_is_not_counted_any_more(core: Core) -> N
 
 def test_wire_names_its_dialect() -> None:
     assert Wire(Words(), Brackets()).dialect_name == "words"
+
+
+def test_message_to_all_sessions_is_encoded_once_and_the_next_one_anew() -> None:
+    """A dialect may write the time into it."""
+    wire = Wire(Plain(resumes=False), TextFrames())
+    message = Degraded()
+    first, again, later = wire.encode(message), wire.encode(message), wire.encode(Degraded())
+
+    assert first is again
+    assert later is not first

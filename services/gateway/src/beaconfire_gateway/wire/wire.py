@@ -14,6 +14,8 @@ from beaconfire_gateway.wire.messages import Degraded, Event, Live, Message, Pos
 
 _MAX_KEPT = 16
 """Positions. Many sessions are sent the same one at about the same time: it is encoded once."""
+_TO_ALL = (Degraded, Live)
+"""One object is sent to all sessions, and is encoded once. The next one is not the same: a dialect may add the time."""
 
 
 class Wire:
@@ -44,18 +46,13 @@ class Wire:
 
     def encode(self, message: Message) -> bytes:
         """A message as it goes over the wire. Empty if the dialect has no such message."""
-        if isinstance(message, Degraded | Live):  # one object for all sessions; a later one may have another time in it
-            if self._last is None or self._last[0] is not message:
-                self._last = message, self._encode(message)
-            return self._last[1]
-        if not isinstance(message, Position):
+        if isinstance(message, Position):
+            return self._encode_position(message)
+        if not isinstance(message, _TO_ALL):
             return self._encode(message)
-        data = self._kept.get(message)
-        if data is None:
-            if len(self._kept) >= _MAX_KEPT:
-                self._kept.clear()
-            data = self._kept[message] = self._encode(message)
-        return data
+        if self._last is None or self._last[0] is not message:
+            self._last = message, self._encode(message)
+        return self._last[1]
 
     def encode_event(self, event: Event) -> Spliced:
         """An event as it goes over the wire. Ask the event itself, if it is an entry: it keeps the answer."""
@@ -68,6 +65,14 @@ class Wire:
     def payload_bytes(self, event: Event) -> int:
         """How long an event's payload is before it is framed."""
         return sum(map(len, self._dialect.event(event)))
+
+    def _encode_position(self, position: Position) -> bytes:
+        data = self._kept.get(position)
+        if data is None:
+            if len(self._kept) >= _MAX_KEPT:
+                self._kept.clear()
+            data = self._kept[position] = self._encode(position)
+        return data
 
     def _encode(self, message: Message) -> bytes:
         payload = self._dialect.encode(message)
