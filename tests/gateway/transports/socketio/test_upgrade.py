@@ -207,8 +207,8 @@ async def test_upgrade_in_the_middle_of_a_burst_loses_and_repeats_nothing(stream
 async def _two(stream: NatsServer) -> AsyncIterator[list[EngineProcess]]:
     """Two processes with clients of `WordsConnection`."""
     async with (
-        engine_process(stream, Limits(max_sessions_per_user=2), WordsConnection) as first,
-        engine_process(stream, Limits(max_sessions_per_user=2), WordsConnection) as second,
+        engine_process(stream, None, WordsConnection) as first,
+        engine_process(stream, None, WordsConnection) as second,
     ):
         for process in (first, second):
             process.core.begin("e", 0)
@@ -261,23 +261,36 @@ async def test_client_that_sends_its_connect_while_it_tries_out_a_websocket_goes
         assert await is_gone(two)
 
 
-async def test_user_who_has_no_room_at_the_other_process_polls_on(
-    two: list[EngineProcess], moving: PollingClient
-) -> None:
-    """Its WebSocket is closed before the client goes over to it."""
-    async with polling_client(two[1]) as one, polling_client(two[1]) as another:
-        for client in (one, another):
-            await client.open()
-            await client.post("4connect a e:0")
-            assert (await client.get())[1].startswith("4connection.ack")
-        async with moving.websocket() as socket:
+@pytest.mark.parametrize(
+    ("limits", "user"),
+    [(Limits(max_sessions_per_user=1), "a"), (Limits(max_sessions_per_address=1), "b")],
+    ids=["of the user", "of the address"],
+)
+async def test_client_over_a_limit_of_the_other_process_polls_on(stream: NatsServer, limits: Limits, user: str) -> None:
+    """Its WebSocket is closed before it goes over. Another client is at the limit there."""
+    async with AsyncExitStack() as stack:
+        having, full = [
+            await stack.enter_async_context(engine_process(stream, one, WordsConnection)) for one in (Limits(), limits)
+        ]
+        for process in (having, full):
+            process.core.begin("e", 0)
+        client = await stack.enter_async_context(polling_client(having, full))
+        other = await stack.enter_async_context(polling_client(full))
+        for one, name in ((client, "a"), (other, user)):
+            await one.open()
+            one.go_to(0)
+            await one.post(f"4connect {name} e:0")
+            one.go_to(0)
+            assert (await one.get())[1].startswith("4connection.ack")
+        client.go_to(1)
+        async with client.websocket() as socket:
             await socket.send_str("2probe")
             assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
-    carrier = two[0].carrier(moving.sid)
-    while carrier.is_upgrading:
-        await asyncio.sleep(0)
+        carrier = having.carrier(client.sid)
+        while carrier.is_upgrading:
+            await asyncio.sleep(0)
 
-    assert carrier.engine.sessions[0].user_id == "a"
+        assert carrier.engine.sessions[0].user_id == "a"
 
 
 async def test_no_client_goes_over_to_a_process_that_stops(two: list[EngineProcess], moving: PollingClient) -> None:
