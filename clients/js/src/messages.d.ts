@@ -1,6 +1,6 @@
 // Written by `make generate` from PROTOCOL.md and shared/src/beaconfire_kit/resync.py. Do not edit.
 
-export type ClientMessage = Connect | Subscribe | Unsubscribe | Refresh | Ping;
+export type ClientMessage = Connect | Subscribe | Unsubscribe | Refresh | Ping | SetPresence;
 
 /** Chosen by the client: 1 to 64 characters, or an integer. The answer repeats it. */
 export type MessageId = string | number;
@@ -31,6 +31,8 @@ export interface Connect {
   lastClose?: number | null;
   /** The `sessionId` of the session that this one takes over from. */
   replaces?: string | null;
+  /** Whether to tell who is in the rooms of this message. */
+  presence?: boolean;
 }
 
 export interface Subscribe {
@@ -42,6 +44,8 @@ export interface Subscribe {
   types?: EventTypes | null;
   /** The cursor of a snapshot. Events of these rooms since then come before the reply. */
   cursor?: Cursor | null;
+  /** Whether to tell who is in these rooms. */
+  presence?: boolean;
 }
 
 export interface Unsubscribe {
@@ -64,11 +68,20 @@ export interface Ping {
   remaining?: boolean;
 }
 
+export interface SetPresence {
+  type: "presence";
+  id: MessageId;
+  status: PresenceStatus;
+}
+
+export type PresenceStatus = "online" | "away" | "busy";
+
 export type GatewayMessage =
   | ConnectionAck | Reply | ErrorMessage
   | EventMessage | Restored | Position
   | Resync | RoomLeft | RoleChanged | TokenExpiring
-  | Degraded | Live | Goaway;
+  | Degraded | Live | Goaway
+  | Presence | PresenceChange;
 
 /** A refusal. `code` is in the table of §6, `message` is for people. */
 export interface Refusal {
@@ -87,6 +100,22 @@ export interface RoomAnswer {
   recovered?: boolean;
   /** Why the room was refused. */
   error?: Refusal;
+  /** Who is in the room, if the request asked for that and the room has presence. */
+  presence?: RoomPresence;
+}
+
+export interface RoomPresence {
+  /** How many users are in the room. */
+  count: number;
+  /** All of them, or 100 of them if there are more. */
+  users: PresentUser[];
+}
+
+export interface PresentUser {
+  userId: string;
+  status: PresenceStatus;
+  /** The sessions of the user in the room. */
+  devices: number;
 }
 
 export interface ConnectionAck {
@@ -233,6 +262,26 @@ export interface Goaway {
   afterMs: number;
   /** After this, the gateway closes the connection with 4503. */
   withinMs: number;
+}
+
+export interface Presence extends RoomPresence {
+  type: "presence";
+  /** The long form of the room. */
+  room: RoomName;
+}
+
+export interface PresenceChange {
+  type: "presence";
+  /** The long form of the room. */
+  room: RoomName;
+  /** How many users are in the room now. */
+  count: number;
+  /** Users that the client must add to its list. */
+  joined: PresentUser[];
+  /** Users on the list whose status or number of devices has changed. */
+  changed: PresentUser[];
+  /** The ids of users that the client must remove from its list. */
+  left: string[];
 }
 
 /** Why the state of rooms must be loaded again. */

@@ -68,6 +68,8 @@ class Visitor(ABC):
                 while self._unread:
                     heard = self._unread.pop(0)
                     self.cursor = heard.cursor or self.cursor
+                    if heard.kind == "connection.ack":
+                        self.ack = heard.body
                     if is_wanted(heard):
                         return heard
                 self._unread += await self._read()
@@ -144,6 +146,8 @@ class Way(ABC):
     query: Mapping[str, str] = field(default_factory=dict)
     """The query of its first request."""
     over: Over = SOCKET
+    presence: bool = False
+    """Its clients ask who is in their rooms."""
     says: Mapping[str, Said] = field(default_factory=dict)
     """How it refuses a client, by our error code."""
     ends: Mapping[str, Said] = field(default_factory=dict)
@@ -258,6 +262,7 @@ class Native(Way):
         hello: dict[str, Any] = {"type": "connect", "id": 1, "token": token, "rooms": list(rooms)}
         hello |= {} if cursor is None else {"cursor": cursor}
         hello |= {} if types is None else {"types": dict.fromkeys(rooms, tuple(types))}
+        hello |= {"presence": True} if self.presence else {}
         async with websocket(url, self.path, headers, self.subprotocol) as socket:
             visitor = NativeVisitor(socket)
             await visitor.send(json.dumps(hello))
@@ -309,6 +314,7 @@ class Plain(Way):
     ) -> AsyncIterator[Visitor]:
         query = {"token": token, "rooms": ",".join(rooms), "cursor": cursor or ""}
         query |= {} if types is None else {"types": ",".join(types)}
+        query |= {"presence": "true"} if self.presence else {}
         async with websocket(url, self.path, headers, **query) as socket:
             visitor = PlainVisitor(socket)
             await visitor.start()
@@ -359,6 +365,7 @@ class EventStream(Way):
     ) -> AsyncIterator[Visitor]:
         query = {"rooms": ",".join(rooms)}
         query |= {} if types is None else {"types": ",".join(types)}
+        query |= {"presence": "true"} if self.presence else {}
         headers |= {} if cursor is None else {"Last-Event-ID": cursor}
         headers |= {"Authorization": f"Bearer {token}"} if token else {}
         async with (
@@ -413,6 +420,7 @@ class Poll(Way):
     ) -> AsyncIterator[Visitor]:
         query = {"rooms": ",".join(rooms)}
         query |= {} if types is None else {"types": ",".join(types)}
+        query |= {"presence": "true"} if self.presence else {}
         query |= {} if cursor is None else {"cursor": cursor}
         headers |= {"Authorization": f"Bearer {token}"} if token else {}
         async with aiohttp.ClientSession(headers=headers) as http:
@@ -454,11 +462,14 @@ def socketio_heard(packet: str) -> Heard:
     return Heard("event", {"type": name, "payload": arguments[0]}, cursor)
 
 
-def hello_of(token: str, rooms: Sequence[str], cursor: str | None, types: Sequence[str] | None) -> str:
+def hello_of(
+    token: str, rooms: Sequence[str], cursor: str | None, types: Sequence[str] | None, *, presence: bool = False
+) -> str:
     """The packet with which a client enters the main namespace."""
     auth: dict[str, Any] = {"token": token, "rooms": list(rooms)}
     auth |= {} if cursor is None else {"cursor": cursor}
     auth |= {} if types is None else {"types": dict.fromkeys(rooms, tuple(types))}
+    auth |= {"presence": True} if presence else {}
     return f"40{json.dumps(auth)}"
 
 
@@ -486,7 +497,7 @@ class SocketIO(Way):
     ) -> AsyncIterator[Visitor]:
         async with websocket(url, self.path, headers, **self.query) as socket:
             visitor = SocketIOVisitor(socket)
-            await visitor.send(hello_of(token, rooms, cursor, types))
+            await visitor.send(hello_of(token, rooms, cursor, types, presence=self.presence))
             await visitor.start()
             yield visitor
 
@@ -552,7 +563,7 @@ class SocketIOPolling(SocketIO):
         async with aiohttp.ClientSession(headers={**headers, **text}) as http:
             visitor = PollingVisitor(http, f"{url}{self.path}", self.query)
             await visitor.open()
-            await visitor.send(hello_of(token, rooms, cursor, types))
+            await visitor.send(hello_of(token, rooms, cursor, types, presence=self.presence))
             await visitor.start()
             try:
                 yield visitor

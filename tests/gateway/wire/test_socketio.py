@@ -27,6 +27,8 @@ from beaconfire_gateway.wire.messages import (
     Restored,
     RoomAnswer,
     RoomLeft,
+    SetPresence,
+    Status,
     Subscribe,
     Unsubscribe,
 )
@@ -62,7 +64,8 @@ def entry(offset: int = 42, type_: str = "settlement_updated") -> Entry:
         ('["refresh","token"]', Refresh(7, "token")),
         ('["refresh",{"token":"token"}]', Refresh(7, "token")),
         ('["ping"]', Ping(7)),
-        ('["presence.update",{"status":"away"}]', Ping(7)),
+        ('["presence.update",{"status":"away"}]', SetPresence(7, Status.AWAY)),
+        ('["presence.update","busy"]', SetPresence(7, Status.BUSY)),
         ('["typing.start",{"chatId":"h1"}]', Ping(7)),
         ('["typing.stop",{"chatId":"h1"}]', Ping(7)),
     ],

@@ -168,9 +168,22 @@ async def test_client_that_sends_again_until_it_is_answered_joins_once(gateway: 
     assert [payload["settlementId"] for payload, _ in client.events("settlement_updated")] == ["first", "second"]
 
 
-@pytest.mark.parametrize("name", ["presence.update", "typing.start", "typing.stop"])
-async def test_presence_and_typing_are_accepted(gateway: Gateway, driver: Driver, name: str) -> None:
-    """They have no effect yet."""
+async def test_clients_see_each_other_and_how_they_are(gateway: Gateway, driver: Driver) -> None:
+    watcher, other = await connected(driver, gateway), await connected(driver, gateway)
+    answer = await watcher.ask("subscribe", {"rooms": ["campaign:c1"], "presence": True})
+    await other.ask("subscribe_campaign", "c1")
+
+    assert await other.ask("presence.update", {"status": "busy"}) == {"success": True}
+    assert (await other.ask("presence.update", {"status": "asleep"}))["code"] == "bad_request"
+    while not any(person["status"] == "busy" for person in (await watcher.event("beaconfire:presence"))[0]["changed"]):
+        pass
+
+    assert answer["rooms"]["campaign:c1"]["presence"]["count"] == 1
+
+
+@pytest.mark.parametrize("name", ["typing.start", "typing.stop"])
+async def test_typing_is_accepted(gateway: Gateway, driver: Driver, name: str) -> None:
+    """It has no effect yet."""
     client = await connected(driver, gateway)
 
     assert await client.ask(name, {"status": "away", "chatId": "h1"}) == {"success": True}

@@ -13,6 +13,9 @@ from aiohttp.typedefs import Handler
 
 from beaconfire_gateway.fanout.checking import Checker
 from beaconfire_gateway.fanout.hub import Hub
+from beaconfire_gateway.presence.attendance import GatewayAttendance
+from beaconfire_gateway.presence.exchange import Exchange
+from beaconfire_gateway.presence.node import Node
 from beaconfire_gateway.process.catalogue_document import CatalogueDocument
 from beaconfire_gateway.process.gc_tuning import Collector
 from beaconfire_gateway.process.operators import Operators
@@ -220,6 +223,8 @@ class _Process:
             ring_age_s=settings.ring_age_s,
             losing_s=self._tuning.losing_s,
         )
+        attendance = gateway.attendance = GatewayAttendance(gateway, Node(gateway.process_id))
+        exchange = Exchange(nc, attendance, spawn=self._spawn)
         delivery = Delivery(gateway, authorization, checker, DeadLetters(nc, self._spawn).set_aside)
         self._intake = Intake(
             nc,
@@ -239,6 +244,7 @@ class _Process:
         recovery = self._recovery = Recovery(nc)
         self._doors = self._open_doors(gateway, nc, self._relay, recovery, sockets)
         await revisions.subscribe()
+        await exchange.subscribe()
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.deliver_ephemeral)
         await nc.subscribe_direct(broker.SENT, delivery.deliver_sent)
         async with AsyncExitStack() as stack:
@@ -249,6 +255,7 @@ class _Process:
             tasks.create_task(authorization.confirm(), name="doubts")
             tasks.create_task(auth.watch(), name="watch the broker")
             tasks.create_task(self._relay.run(), name="other processes")
+            tasks.create_task(exchange.run(), name="who is here")
             tasks.create_task(recovery.run(), name="records of Socket.IO sessions")
             held_s = (
                 max(settings.heartbeat_s, settings.plain_ping_s) + 3

@@ -19,13 +19,13 @@ from beaconfire_gateway.sessions.offset_waiters import OffsetWaiters
 from beaconfire_gateway.sessions.probes import Probes
 from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.sessions.timers import Timers
-from beaconfire_gateway.wire.messages import Degraded, InvalidMessage, Live, Message, Request
+from beaconfire_gateway.wire.messages import Degraded, InvalidMessage, Live, Message, Presence, Request, Status
 from beaconfire_kit import logs, metrics
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.resync import ResyncCause
-from beaconfire_kit.subjects import Pair
+from beaconfire_kit.subjects import Pair, RoomKey
 from beaconfire_kit.tokens import Claims
 
 if TYPE_CHECKING:
@@ -129,6 +129,49 @@ class Access(Protocol):
         ...
 
 
+class Attendance(Protocol):
+    """Knows who is in which room, over all gateways (the package `presence`)."""
+
+    def joined(self, session: "Session", room: RoomKey) -> None:
+        """A session is in a room. It may have been there before."""
+        ...
+
+    def left(self, session: "Session", room: RoomKey) -> None:
+        """A session has left a room, or was removed from it."""
+        ...
+
+    def paused(self, session: "Session", room: RoomKey) -> None:
+        """A session is out of a room for a moment."""
+        ...
+
+    def ended(self, session: "Session") -> None:
+        """A session ends, and is still in its rooms."""
+        ...
+
+    def caught_up(self, session: "Session") -> None:
+        """A session is live again. While it was not, it was told nothing."""
+        ...
+
+    def set_status(self, session: "Session", status: Status) -> None:
+        """A session says how its user is."""
+        ...
+
+    def watch(self, session: "Session", room: RoomKey) -> Presence | None:
+        """Tell a session from now on who is in a room that it is in, until it leaves.
+
+        Returns who is there now. None if the room has no presence: then the session is told nothing.
+        """
+        ...
+
+    def unwatch(self, session: "Session", room: RoomKey) -> None:
+        """Undo `watch`."""
+        ...
+
+    def is_watching(self, session: "Session", room: RoomKey) -> bool:
+        """Whether a session is told who is in a room."""
+        ...
+
+
 class Newest(Protocol):
     """The newest revision of the catalogue, for what has no offset: types in requests, and ephemeral events."""
 
@@ -203,6 +246,8 @@ class Gateway:
         self.connecting: set[Pending] = set()
         """Connections that are in no hub: sessions that have not started or were replaced, connections without a
         session, and handshakes that are being answered."""
+        self.attendance: Attendance | None = None
+        """Who is in which room, if that is known here."""
         self.process_id = secrets.token_hex(8)
         """Names this process for other gateway processes. It is another one after each start."""
         self.session_prefix = ""

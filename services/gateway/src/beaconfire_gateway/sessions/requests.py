@@ -30,6 +30,7 @@ from beaconfire_gateway.wire.messages import (
     Refusal,
     Reply,
     RoomAnswer,
+    SetPresence,
     Subscribe,
     Unsubscribe,
 )
@@ -155,6 +156,12 @@ def _unsubscribe(session: Session, request: Unsubscribe) -> Answers:
     return (Reply(request.id, request.TYPE, rooms={name: RoomAnswer() for name in request.rooms}),)
 
 
+def _set_presence(session: Session, request: SetPresence) -> Answers:
+    if session.gateway.attendance is not None:
+        session.gateway.attendance.set_status(session, request.status)
+    return (Reply(request.id, request.TYPE),)
+
+
 async def _unsubscribe_and_keep(session: Session, request: Unsubscribe) -> Answers:
     answers = _unsubscribe(session, request)
     with suppress(BeaconfireError):  # it has left them; if its gateway dies now, it comes back to them
@@ -185,6 +192,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
         gateway.replace_elsewhere(request.replaces, claims.user_id)
     _log_connected(session, request)
     answers = _enter(session, narrowed(decisions, request.types, gateway.catalogue.known))
+    answers = _with_presence(session, answers, is_wanted=request.presence)
     offset, trouble = gateway.find_start(request.cursor)
     ack = Ack(
         request.id,
@@ -214,6 +222,7 @@ async def _subscribe(session: Session, request: Subscribe) -> Answers:
     answers = await _enter_and_keep(session, decisions)
     if session.state is State.CLOSED:
         return ()
+    answers = _with_presence(session, answers, is_wanted=request.presence)
     joined = [name for name, answer in answers.items() if answer.error is None]
     if request.cursor is not None:
         answers |= {name: replace(answers[name], recovered=trouble is None) for name in joined}
@@ -231,7 +240,11 @@ async def _refresh(session: Session, request: Refresh) -> Answers:
     return (Reply(request.id, request.TYPE),)
 
 
-_AT_ONCE: Mapping[type, Callable[[Session, Any], Answers]] = {Ping: _ping, Unsubscribe: _unsubscribe}
+_AT_ONCE: Mapping[type, Callable[[Session, Any], Answers]] = {
+    Ping: _ping,
+    SetPresence: _set_presence,
+    Unsubscribe: _unsubscribe,
+}
 _ASKING: Mapping[type, Callable[[Session, Any], Awaitable[Answers]]] = {
     Connect: _connect,
     Subscribe: _subscribe,
@@ -254,6 +267,24 @@ def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
         answers[name] = RoomAnswer() if meant == name else RoomAnswer(room=meant)
         session.join(name, decision)
     return answers
+
+
+def _with_presence(session: Session, answers: dict[str, RoomAnswer], *, is_wanted: bool) -> dict[str, RoomAnswer]:
+    """Tell the session from now on who is in the rooms that it has joined, or no longer. Returns who is there now."""
+    attendance = session.gateway.attendance
+    if attendance is None:
+        return answers
+    found = dict(answers)
+    for name, answer in answers.items():
+        subscription = session.rooms.get(name)
+        if subscription is None:  # it was refused, or has left again
+            continue
+        room = subscription.room
+        if is_wanted:
+            found[name] = replace(answer, presence=attendance.watch(session, room))
+        else:
+            attendance.unwatch(session, room)
+    return found
 
 
 async def _enter_and_keep(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:

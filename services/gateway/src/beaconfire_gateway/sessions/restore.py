@@ -29,7 +29,7 @@ async def restore(session: Session, request: Subscribe) -> tuple[Decisions, Resy
     offset, trouble = gateway.find_start(request.cursor)
     if request.cursor is not None:
         for name in set(session.rooms) & set(request.rooms):
-            session.leave(name)
+            session.leave(name, for_good=False)
     page: tuple[Sequence[Entry], int] | None = None
     refused: dict[str, BeaconfireError] = {}
     while True:

@@ -419,15 +419,20 @@ class Session(ABC):
         if known is not None and known != subscription:
             self.leave(name)
         self.rooms[sys.intern(name)] = subscription  # one string, however many are in the room
+        if self.gateway.attendance is not None:
+            self.gateway.attendance.joined(self, subscription.room)
         if self.state is State.LIVE:
             self._join_lists(subscription)
         types = subscription.types and sorted(subscription.types)
         self.note("subscribed", room=name, types=types)
 
-    def leave(self, name: str) -> None:
-        """Take it out of a room it is in."""
+    def leave(self, name: str, *, for_good: bool = True) -> None:
+        """Take it out of a room it is in. Unless that is for good, its user counts as present for some seconds more."""
         self.gateway.outbound.seal()
         subscription = self.rooms.pop(name)
+        attendance, room = self.gateway.attendance, subscription.room
+        if attendance is not None and all(one.room != room for one in self.rooms.values()):
+            (attendance.left if for_good else attendance.paused)(self, room)
         # A room may be known by two names, `settlement:s1` and `campaign:c1/settlement:s1`.
         if subscription not in self.rooms.values():
             self._leave_lists(subscription)
@@ -447,6 +452,8 @@ class Session(ABC):
         self.send_now(Position(gateway.cursor(gateway.position)))
         if self.is_full:
             self.full()
+        if gateway.attendance is not None:
+            gateway.attendance.caught_up(self)
         self.wake()
         self._answer_waiting()
 
@@ -686,6 +693,8 @@ class Session(ABC):
         gateway.outbound.seal()
         for subscription in self.rooms.values():
             self._leave_lists(subscription)
+        if connected and gateway.attendance is not None:
+            gateway.attendance.ended(self)
         self.rooms.clear()
         self._waiting = None
         self.state = State.CLOSED

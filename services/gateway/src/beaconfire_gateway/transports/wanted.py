@@ -27,6 +27,9 @@ _Types = Annotated[
 _DIGITS = re.compile("[0-9]{1,9}")
 WHOLE = BeforeValidator(lambda given: int(given) if isinstance(given, str) and _DIGITS.fullmatch(given) else given)
 """Takes a whole number from a query, where it is text."""
+_BOOLEANS = {"true": True, "false": False}
+YES_OR_NO = BeforeValidator(lambda given: _BOOLEANS.get(given, given) if isinstance(given, str) else given)
+"""Takes a boolean from a query, where it is text."""
 
 
 class Wanted(BaseModel):
@@ -41,6 +44,8 @@ class Wanted(BaseModel):
     client: ClientFields | None = None
     last_close: Annotated[int | None, WHOLE, Field(ge=0, le=65_535)] = None
     replaces: str | None = Field(default=None, max_length=64)
+    presence: Annotated[bool, YES_OR_NO] = False
+    """Whether to tell who is in the rooms."""
 
     def connect(self, token: str, *, last_event_id: str | None = None) -> Connect:
         """The request to a session. `last_event_id` is newer than the cursor: an `EventSource` sends it.
@@ -66,6 +71,7 @@ class Wanted(BaseModel):
             client=None if self.client is None else self.client.client(),
             last_close=self.last_close,
             replaces=self.replaces,
+            presence=self.presence,
         )
 
 

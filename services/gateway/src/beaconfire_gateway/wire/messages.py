@@ -6,7 +6,8 @@ PROTOCOL.md describes each message under its `TYPE`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, TypeAlias
+from enum import StrEnum
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
@@ -16,6 +17,15 @@ from beaconfire_kit.subjects import RoomKey
 
 MessageId: TypeAlias = str | int
 """The client chooses it, and the answer repeats it."""
+
+
+class Status(StrEnum):
+    """How a user is, as their client says."""
+
+    ONLINE = "online"
+    AWAY = "away"
+    BUSY = "busy"
+
 
 # From clients.
 
@@ -46,6 +56,8 @@ class Connect:
     """The close code that ended the client's previous connection."""
     replaces: str | None = None
     """The id of the session that this one takes over from."""
+    presence: bool = False
+    """Whether to tell who is in these rooms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,8 @@ class Subscribe:
     types: Sequence[str] | None = None
     """The wanted event types, of all these rooms. None: every type."""
     cursor: str | None = None
+    presence: bool = False
+    """Whether to tell who is in these rooms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +106,17 @@ class Ping:
     """Whether the reply says what the client may still send."""
 
 
-Request: TypeAlias = Connect | Subscribe | Unsubscribe | Refresh | Ping
+@dataclass(frozen=True, slots=True)
+class SetPresence:
+    """Says how the user is. Others in the session's rooms see it."""
+
+    TYPE: ClassVar[str] = "presence"
+
+    id: MessageId
+    status: Status
+
+
+Request: TypeAlias = Connect | Subscribe | Unsubscribe | Refresh | Ping | SetPresence
 
 
 class InvalidMessage(BeaconfireError):
@@ -106,6 +130,42 @@ class InvalidMessage(BeaconfireError):
 # From the gateway.
 
 
+class Person(NamedTuple):
+    """A user in a room."""
+
+    user_id: str
+    status: Status
+    devices: int
+    """The user's sessions in the room, at least 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Who is in a room. It replaces whatever the client knew of that."""
+
+    TYPE: ClassVar[str] = "presence"
+
+    room: str
+    count: int
+    """How many users are in the room."""
+    users: Sequence[Person]
+    """All of them, or a sample if there are very many."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceChange:
+    """What has changed of the users of a room that the client knows."""
+
+    TYPE: ClassVar[str] = "presence"
+
+    room: str
+    count: int
+    joined: Sequence[Person] = ()
+    changed: Sequence[Person] = ()
+    left: Sequence[str] = ()
+    """The ids of users."""
+
+
 @dataclass(frozen=True, slots=True)
 class RoomAnswer:
     """The answer for one of the rooms that a request names. Success unless it has an error."""
@@ -115,6 +175,8 @@ class RoomAnswer:
     """The room's long name, if the client asked for it by a short one."""
     recovered: bool | None = None
     """Whether everything since the cursor was sent. None if the request had no cursor."""
+    presence: Presence | None = None
+    """Who is there. None if the request did not ask, or the room has no presence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,5 +380,7 @@ Message: TypeAlias = (
     | Degraded
     | Live
     | GoAway
+    | Presence
+    | PresenceChange
 )
 """Everything a gateway sends except events, whose bytes are shared (`wire.Wire.encode_event`)."""

@@ -112,6 +112,7 @@ class _Connect(_Message):
     client: ClientFields | None = None
     last_close: int | None = Field(default=None, ge=0, le=65_535)
     replaces: str | None = Field(default=None, max_length=64)
+    presence: bool = False
 
     @field_validator("types")
     @classmethod
@@ -131,6 +132,7 @@ class _Connect(_Message):
             client=None if self.client is None else self.client.client(),
             last_close=self.last_close,
             replaces=self.replaces,
+            presence=self.presence,
         )
 
 
@@ -139,9 +141,10 @@ class _Subscribe(_Message):
     rooms: RoomNames
     types: TypeNames | None = None
     cursor: str | None = Field(default=None, max_length=64)
+    presence: bool = False
 
     def request(self) -> messages.Subscribe:
-        return messages.Subscribe(self.id, self.rooms, self.types, self.cursor)
+        return messages.Subscribe(self.id, self.rooms, self.types, self.cursor, self.presence)
 
 
 class _Unsubscribe(_Message):
@@ -168,7 +171,15 @@ class _Ping(_Message):
         return messages.Ping(self.id, self.remaining)
 
 
-_ClientMessage = _Connect | _Subscribe | _Unsubscribe | _Refresh | _Ping
+class _SetPresence(_Message):
+    type: Literal["presence"]
+    status: Literal["online", "away", "busy"]
+
+    def request(self) -> messages.SetPresence:
+        return messages.SetPresence(self.id, messages.Status(self.status))
+
+
+_ClientMessage = _Connect | _Subscribe | _Unsubscribe | _Refresh | _Ping | _SetPresence
 _TYPES = frozenset(one.TYPE for one in get_args(messages.Request))
 
 
@@ -256,6 +267,14 @@ _FIELDS: dict[type, Callable[[Any], Mapping[str, Any]]] = {
     messages.Degraded: lambda message: {"reason": message.reason},
     messages.Live: lambda _message: {},
     messages.GoAway: lambda message: {"afterMs": message.after_ms, "withinMs": message.within_ms},
+    messages.Presence: lambda message: {"room": message.room, **_present(message)},
+    messages.PresenceChange: lambda message: {
+        "room": message.room,
+        "count": message.count,
+        "joined": list(map(_person, message.joined)),
+        "changed": list(map(_person, message.changed)),
+        "left": list(message.left),
+    },
 }
 
 
@@ -271,7 +290,17 @@ def _room(answer: RoomAnswer) -> dict[str, Any]:
         fields["room"] = answer.room
     if answer.recovered is not None:
         fields["recovered"] = answer.recovered
+    if answer.presence is not None:
+        fields["presence"] = _present(answer.presence)
     return fields
+
+
+def _present(presence: messages.Presence) -> dict[str, Any]:
+    return {"count": presence.count, "users": list(map(_person, presence.users))}
+
+
+def _person(person: messages.Person) -> dict[str, Any]:
+    return {"userId": person.user_id, "status": person.status, "devices": person.devices}
 
 
 def _json(value: Any) -> bytes:

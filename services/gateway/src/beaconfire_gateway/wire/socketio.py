@@ -1,8 +1,9 @@
 """The dialect of Socket.IO clients, one for each namespace.
 
 What a client emits becomes a request: `subscribe`, `unsubscribe`, `refresh` and `ping`, which take the fields of the
-native protocol (PROTOCOL.md §4), and for every kind of room `subscribe_campaign` and `unsubscribe_campaign`, which take
-an id. Each is answered by its acknowledgement, with `{success, error?}`.
+native protocol (PROTOCOL.md §4), and `presence.update`, which takes a status. For every kind of room there are
+`subscribe_campaign` and `unsubscribe_campaign`, which take an id. Each is answered by its acknowledgement, with
+`{success, error?}`.
 
 An event is emitted by its type, with the payload as its publisher wrote it and the cursor: `["settlement_updated", {…},
 "e:42"]`. Anything else that the gateway sends is emitted as `beaconfire:` and its type in the native protocol.
@@ -72,7 +73,7 @@ class SocketIO:
 
     def decode_connect(self, auth: Mapping[str, Any]) -> messages.Connect:
         """Read the `auth` of a client that connects. Raises InvalidMessage."""
-        fields = {key: auth[key] for key in ("token", "rooms", "types", "cursor", "client") if key in auth}
+        fields = {key: auth[key] for key in ("token", "rooms", "types", "cursor", "client", "presence") if key in auth}
         request = self._read({**fields, "type": messages.Connect.TYPE})
         assert isinstance(request, messages.Connect)
         return replace(request, id=NO_ACKNOWLEDGEMENT, token=request.token.removeprefix("Bearer "))
@@ -174,13 +175,15 @@ def _to_native(name: str, arguments: Sequence[Any]) -> Mapping[str, Any]:
         return {"type": found[1], "rooms": [f"{found[2]}:{_id(name, first)}"]}
     if name == "refresh":
         return {**(first if isinstance(first, dict) else {"token": first}), "type": name}
+    if name == "presence.update":
+        return {**(first if isinstance(first, dict) else {"status": first}), "type": messages.SetPresence.TYPE}
     if name in _ACCEPTED:
         return {"type": "ping"}
     raise InvalidMessage(errors.UNKNOWN_TYPE, f"there is no event {name[:64]!r}")
 
 
-_ACCEPTED = frozenset({"ping", "presence.update", "typing.start", "typing.stop"})
-"""Events that are a sign of life and nothing else. Presence and typing have no effect yet."""
+_ACCEPTED = frozenset({"ping", "typing.start", "typing.stop"})
+"""Events that are a sign of life and nothing else. Typing has no effect yet."""
 
 
 def _rooms(argument: Any) -> Mapping[str, Any]:

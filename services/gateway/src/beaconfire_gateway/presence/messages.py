@@ -1,0 +1,152 @@
+"""Define what gateways tell each other about who is here, and its JSON. No I/O.
+
+A gateway numbers the changes that it tells. A gateway that misses a number asks the sender for everything.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+import orjson
+
+from beaconfire_gateway.wire.messages import Status
+
+MAX_PART_BYTES = 100_000
+"""About the size of a message. The broker's limit is 256 KiB (deploy/nats)."""
+_ENTRY_BYTES = 24
+"""What an entry takes besides its names."""
+
+
+class Share(NamedTuple):
+    """What one gateway knows of a user in a room."""
+
+    devices: int
+    """Sessions. 0: all are gone, and the user may come back."""
+    status: Status
+
+
+Entries: TypeAlias = Mapping[str, Mapping[str, Share | None]]
+"""By room and user. None: the user is no longer there."""
+
+
+class InvalidSaying(ValueError):
+    """No gateway wrote this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has changed at a gateway. Without entries it is a heartbeat, with the number of the last changes."""
+
+    gateway: str
+    number: int
+    entries: Entries = field(default_factory=dict)
+    is_last: bool = False
+    """The gateway stops. Its users may come back elsewhere."""
+
+    def encode(self) -> bytes:
+        """Return its JSON. The sender is in the subject."""
+        return orjson.dumps({"n": self.number, "d": _plain(self.entries), "last": self.is_last})
+
+    @classmethod
+    def decode(cls, gateway: str, data: bytes) -> "Changes":
+        """Read it. Raises InvalidSaying."""
+        found = _object(data)
+        return cls(gateway, _number(found, "n"), _entries(found), found.get("last") is True)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A gateway asks another one for everything."""
+
+    gateway: str
+    """The one that is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of everything at a gateway, as of its changes of this number. The parts come in order."""
+
+    gateway: str
+    number: int
+    part: int
+    parts: int
+    entries: Entries
+
+    def encode(self) -> bytes:
+        """Return its JSON. The sender is in the subject."""
+        return orjson.dumps(
+            {"n": self.number, "part": self.part, "parts": self.parts, "d": _plain(self.entries), "last": False}
+        )
+
+    @classmethod
+    def decode(cls, gateway: str, data: bytes) -> "Part":
+        """Read it. Raises InvalidSaying."""
+        found = _object(data)
+        return cls(gateway, _number(found, "n"), _number(found, "part"), _number(found, "parts"), _entries(found))
+
+
+@lru_cache(maxsize=1024)
+def share_of(devices: int, status: Status) -> Share:
+    """Return a share. There are few different ones, and very many users."""
+    return Share(devices, status)
+
+
+def split(entries: Entries) -> Iterator[Entries]:
+    """Yield the entries in parts that each fit into a message."""
+    part: dict[str, dict[str, Share | None]] = {}
+    size = 0
+    for room, users in entries.items():
+        for user, share in users.items():
+            more = len(user) + _ENTRY_BYTES + (0 if room in part else len(room))
+            if size and size + more > MAX_PART_BYTES:
+                yield part
+                part, size = {}, 0
+                more = len(user) + _ENTRY_BYTES + len(room)
+            part.setdefault(room, {})[user] = share
+            size += more
+    if part:
+        yield part
+
+
+def _plain(entries: Entries) -> dict[str, dict[str, Any]]:
+    return {
+        room: {user: None if one is None else [one.devices, one.status] for user, one in users.items()}
+        for room, users in entries.items()
+    }
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(data)
+    except ValueError:
+        raise InvalidSaying("it is not JSON") from None
+    if not isinstance(found, dict):
+        raise InvalidSaying("it is not a JSON object")
+    return found
+
+
+def _number(found: Mapping[str, Any], name: str) -> int:
+    number = found.get(name)
+    if type(number) is not int or number < 0:
+        raise InvalidSaying(f"{name} is not a number from 0")
+    return number
+
+
+def _entries(found: Mapping[str, Any]) -> Entries:
+    rooms = found.get("d")
+    if not isinstance(rooms, dict):
+        raise InvalidSaying("it has no entries")
+    try:
+        return {room: {user: _share(one) for user, one in users.items()} for room, users in rooms.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise InvalidSaying("an entry is not a number of devices and a status") from None
+
+
+def _share(one: Any) -> Share | None:
+    if one is None:
+        return None
+    devices, status = one
+    if type(devices) is not int or devices < 0:
+        raise ValueError
+    return share_of(devices, Status(status))

@@ -1,0 +1,114 @@
+"""Count the sessions of one gateway by room and user. No I/O.
+
+A user whose last session was lost stays for a grace period: a client that reconnects was never gone. A user that leaves
+a room, or is removed from it, is gone at once.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator
+
+from beaconfire_gateway.presence.messages import Share, share_of
+from beaconfire_gateway.wire.messages import Status
+
+GRACE_S = 10.0
+"""How long a user whose connection was lost may stay away without being taken for gone."""
+_RANK = (Status.BUSY, Status.ONLINE, Status.AWAY)
+
+
+class OwnSessions:
+    """The sessions of this gateway. `take_changes` has what others should know."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, dict[str, tuple[Hashable, ...]]] = {}
+        self._leaving: dict[tuple[str, str], tuple[float, Status]] = {}  # the one that ends first is first
+        self._status: dict[Hashable, Status] = {}  # of sessions that are not online
+        self._changed: dict[str, dict[str, None]] = {}
+
+    def join(self, session: Hashable, user: str, room: str) -> None:
+        """A session is in a room. It may be there already."""
+        users = self._rooms.setdefault(room, {})
+        sessions = users.get(user, ())
+        if session not in sessions:
+            users[user] = (*sessions, session)
+            self._leaving.pop((room, user), None)
+            self._note(room, user)
+
+    def leave(self, session: Hashable, user: str, room: str) -> None:
+        """A session has left a room: its user is gone, unless another session is there."""
+        if self._remove(session, user, room):
+            self._leaving.pop((room, user), None)
+
+    def lose(self, session: Hashable, user: str, rooms: Iterable[str], now: float) -> None:
+        """A session is out of these rooms, and may come back soon."""
+        status = self._status.get(session, Status.ONLINE)
+        for room in rooms:
+            if self._remove(session, user, room):
+                self._leaving[room, user] = now + GRACE_S, status
+
+    def set_status(self, session: Hashable, user: str, rooms: Iterable[str], status: Status) -> None:
+        """A session says how its user is. `rooms` are those that it is in."""
+        if status is Status.ONLINE:
+            self._status.pop(session, None)
+        else:
+            self._status[session] = status
+        for room in rooms:
+            if session in self._rooms.get(room, {}).get(user, ()):
+                self._note(room, user)
+
+    def forget_status(self, session: Hashable) -> None:
+        """A session has ended."""
+        self._status.pop(session, None)
+
+    def expire(self, now: float) -> None:
+        """Let those go whose grace period is over."""
+        while self._leaving:
+            key = next(iter(self._leaving))
+            if self._leaving[key][0] > now:
+                return
+            del self._leaving[key]
+            self._note(*key)
+
+    def share(self, room: str, user: str) -> Share | None:
+        """Return what others should know of a user in a room."""
+        sessions = self._rooms.get(room, {}).get(user)
+        if sessions:
+            statuses = {self._status.get(one, Status.ONLINE) for one in sessions}
+            return share_of(len(sessions), next(one for one in _RANK if one in statuses))
+        leaving = self._leaving.get((room, user))
+        return None if leaving is None else share_of(0, leaving[1])
+
+    def everything(self) -> dict[str, dict[str, Share | None]]:
+        """Return what others should know of everybody."""
+        found: dict[str, dict[str, Share | None]] = {}
+        for room, user in self._everybody():
+            found.setdefault(room, {})[user] = self.share(room, user)
+        return found
+
+    def take_changes(self) -> dict[str, dict[str, Share | None]]:
+        """Return what has changed since the last call."""
+        changed, self._changed = self._changed, {}
+        return {room: {user: self.share(room, user) for user in users} for room, users in changed.items()}
+
+    def _everybody(self) -> Iterator[tuple[str, str]]:
+        for room, users in self._rooms.items():
+            for user in users:
+                yield room, user
+        yield from self._leaving
+
+    def _remove(self, session: Hashable, user: str, room: str) -> bool:
+        """Take a session out of a room. Returns whether it was the user's last one there."""
+        users = self._rooms.get(room, {})
+        sessions = users.get(user, ())
+        if session not in sessions:
+            return False
+        self._note(room, user)
+        left = tuple(one for one in sessions if one != session)
+        if left:
+            users[user] = left
+            return False
+        del users[user]
+        if not users:
+            del self._rooms[room]
+        return True
+
+    def _note(self, room: str, user: str) -> None:
+        self._changed.setdefault(room, {})[user] = None

@@ -1,0 +1,239 @@
+"""Who is here, through gateways on a real broker: what clients are told, and who is not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.roles import Role
+from tests.client import SocketClient, open_socket
+from tests.conftest import connected
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway
+from tests.gateway.events import member, publish_as_auth
+from tests.gateway.transports.ways import WAYS, Visitor, Way
+
+ROOM = "campaign:c1"
+
+
+class Seen:
+    """What a client knows of a room, by the rules of PROTOCOL.md."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        self.users: dict[str, Mapping[str, Any]] = {}
+        self.apply(answer)
+
+    def apply(self, told: Mapping[str, Any]) -> None:
+        if "users" in told:
+            self.users = {one["userId"]: one for one in told["users"]}
+        else:
+            for one in (*told["joined"], *told["changed"]):
+                self.users[one["userId"]] = one
+            for user in told["left"]:
+                del self.users[user]
+        assert told["count"] == len(self.users)
+
+    async def until(self, client: SocketClient, users: Mapping[str, tuple[str, int]]) -> None:
+        """Read until these users are there, each with a status and a number of devices."""
+        while {user: (one["status"], one["devices"]) for user, one in self.users.items()} != users:
+            self.apply(await client.next("presence"))
+
+
+@asynccontextmanager
+async def watching(gateway: Gateway, user: str = "viewer") -> AsyncIterator[tuple[SocketClient, Seen]]:
+    """A client that is told who is in the room."""
+    async with open_socket(gateway.url) as client:
+        ack = await client.connect(gateway.auth.token(user), [ROOM], presence=True)
+        yield client, Seen(ack["rooms"][ROOM]["presence"])
+
+
+@pytest.fixture(name="pair")
+async def _pair(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    """Two gateways on one broker."""
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(running_gateway(stream, auth))
+        yield first, await stack.enter_async_context(running_gateway(stream, auth))
+
+
+async def test_clients_of_two_gateways_see_each_other_come_and_go(pair: tuple[Gateway, Gateway]) -> None:
+    """With the status and the devices of each."""
+    first, second = pair
+    token = first.auth.token("editor")
+    async with watching(first) as (client, seen), open_socket(second.url) as laptop:
+        await laptop.connect(token, [ROOM])
+        await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+        async with open_socket(first.url) as phone:
+            await phone.connect(token, [ROOM])
+            await phone.ask("presence", status="busy")
+            await seen.until(client, {"viewer": ("online", 1), "editor": ("busy", 2)})
+            await phone.ask("unsubscribe", rooms=[ROOM])
+            await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+        await laptop.ask("unsubscribe", rooms=[ROOM])
+        await seen.until(client, {"viewer": ("online", 1)})
+
+
+async def test_client_that_comes_later_is_told_everybody_in_its_ack(pair: tuple[Gateway, Gateway]) -> None:
+    first, second = pair
+    async with watching(first) as (client, seen), watching(second, "editor") as (other, seen_by_other):
+        await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+        await seen_by_other.until(other, {"viewer": ("online", 1), "editor": ("online", 1)})
+        async with watching(second, "owner") as (_, seen_by_third):
+            assert {"viewer", "editor"} <= seen_by_third.users.keys()
+
+
+async def test_user_who_connects_again_elsewhere_is_never_told_as_gone(pair: tuple[Gateway, Gateway]) -> None:
+    """A reconnect within the grace period does not flicker."""
+    first, second = pair
+    token = first.auth.token("editor")
+    async with watching(first) as (client, seen):
+        async with open_socket(second.url) as before:
+            await before.connect(token, [ROOM])
+            await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+        async with open_socket(first.url) as after:
+            await after.connect(token, [ROOM])
+            await after.ask("presence", status="away")
+            await seen.until(client, {"viewer": ("online", 1), "editor": ("away", 1)})
+
+    assert not any(frame.get("left") for frame in client.frames)
+
+
+async def test_removed_member_is_gone_at_once_and_is_told_nothing_more(pair: tuple[Gateway, Gateway]) -> None:
+    first, second = pair
+    async with watching(first) as (client, seen), watching(second, "editor") as (removed, _):
+        await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+        await publish_as_auth(first, member("editor", None))
+        await removed.next("room.left")
+        await seen.until(client, {"viewer": ("online", 1)})
+        told = len(removed.frames)
+        async with open_socket(first.url) as third:
+            await third.connect(first.auth.token("owner"), [ROOM])
+            await seen.until(client, {"viewer": ("online", 1), "owner": ("online", 1)})
+        await removed.ask("ping")
+
+    assert not [frame for frame in removed.frames[told:] if frame["type"] == "presence"]
+
+
+async def test_changed_role_keeps_a_client_in_the_picture(pair: tuple[Gateway, Gateway]) -> None:
+    first, second = pair
+    async with watching(first) as (client, seen), open_socket(second.url) as other:
+        await publish_as_auth(first, member("viewer", Role.EDITOR))
+        await client.next("role.changed")
+        await other.connect(first.auth.token("editor"), [ROOM])
+
+        await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+
+
+async def test_only_rooms_of_roots_with_presence_tell_it(pair: tuple[Gateway, Gateway]) -> None:
+    """The catalogue gives it to campaigns, and not to users."""
+    async with open_socket(pair[0].url) as client:
+        ack = await client.connect(pair[0].auth.token("viewer"), [ROOM, "user:viewer"], presence=True)
+
+    assert {name: "presence" in answer for name, answer in ack["rooms"].items()} == {ROOM: True, "user:viewer": False}
+
+
+async def test_client_that_does_not_ask_is_told_nothing(pair: tuple[Gateway, Gateway]) -> None:
+    """Not even if others ask. A client that has asked ends it with another `subscribe`."""
+    first, second = pair
+    async with watching(first) as (client, seen), open_socket(second.url) as quiet:
+        ack = await quiet.connect(first.auth.token("editor"), [ROOM])
+        await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+        answer = await client.ask("subscribe", rooms=[ROOM])
+        async with open_socket(first.url) as third, watching(second, "owner") as (other, seen_by_other):
+            await third.connect(first.auth.token("editor"), [ROOM])
+            await seen_by_other.until(other, {"viewer": ("online", 1), "editor": ("online", 2), "owner": ("online", 1)})
+        told = len(client.frames)
+        await client.ask("ping")
+        await quiet.ask("ping")
+
+    assert "presence" not in ack["rooms"][ROOM]
+    assert "presence" not in answer["rooms"][ROOM]
+    assert not [frame for frame in (*quiet.frames, *client.frames[told:]) if frame["type"] == "presence"]
+
+
+async def test_wrong_status_is_refused(pair: tuple[Gateway, Gateway]) -> None:
+    async with open_socket(pair[0].url) as client:
+        await client.connect(pair[0].auth.token("viewer"), [ROOM])
+        answer = await client.ask("presence", status="asleep")
+
+    assert (answer["type"], answer["code"]) == ("error", "bad_request")
+
+
+async def test_restarted_gateway_learns_who_is_here_from_the_others(stream: NatsServer, auth: FakeAuth) -> None:
+    async with running_gateway(stream, auth) as lasting, watching(lasting) as (client, seen):
+        for _ in range(2):
+            async with running_gateway(stream, auth) as other, watching(other, "editor") as (_, _):
+                await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+                async with watching(other, "owner") as (third, seen_by_third):
+                    while "viewer" not in seen_by_third.users:
+                        seen_by_third.apply(await third.next("presence"))
+
+
+async def test_messages_of_strangers_about_presence_are_dropped_and_counted(
+    pair: tuple[Gateway, Gateway], stream: NatsServer
+) -> None:
+    """Even with a gateway's password: a message with a reply or of another shape changes nothing."""
+    first, _ = pair
+    liar = "f" * 16
+    forged = b'{"n":1,"d":{"campaign:c1":{"ghost":[1,"online"]}},"last":false}'
+    async with watching(first) as (client, seen), connected(stream, "gateway") as stranger:
+        for subject, body, reply in (
+            (f"presence.{liar}.changes", forged, "reply"),
+            (f"presence.{liar}.changes", b'{"type":"io.nats.jetstream.api.v1.stream_info_response"}', ""),
+            (f"presence.{liar}.{liar}.changes", forged, ""),
+            ("presence.not-a-gateway.changes", forged, ""),
+        ):
+            await stranger.publish(subject, body, reply=reply)
+        await stranger.flush()
+        async with open_socket(first.url) as other:
+            await other.connect(first.auth.token("editor"), [ROOM])
+            await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+
+    assert "ghost" not in str(client.frames)
+
+
+@pytest.mark.parametrize("user", ["publisher", "auth", "operator", "setup", "rules-engine"])
+async def test_only_gateways_can_publish_or_hear_presence(stream: NatsServer, user: str) -> None:
+    denied: list[str] = []
+
+    async def note(problem: Exception) -> None:
+        denied.append(str(problem).lower())
+
+    async with connected(stream, user) as nc:
+        nc._error_cb = note
+        await nc.publish(f"{broker.PRESENCE_PREFIX}{'a' * 16}.changes", b"{}")
+        await nc.subscribe(f"{broker.PRESENCE_PREFIX}>")
+        while len(denied) < 2:
+            await nc.flush()
+
+    assert all("permissions violation" in one and "presence." in one for one in denied)
+
+
+@pytest.mark.parametrize("way", [replace(way, presence=True) for way in WAYS], ids=str)
+async def test_every_way_in_tells_who_is_here(stream: NatsServer, auth: FakeAuth, way: Way) -> None:
+    """Its clients are told at once who is there, and then who comes. And others see them."""
+    async with (
+        running_gateway(stream, auth, transport=way.transport) as gateway,
+        watching(gateway) as (client, seen),
+        way.open(gateway.url, auth.token("editor")) as visitor,
+        open_socket(gateway.url) as third,
+    ):
+        (answer,) = visitor.ack["rooms"].values()
+        assert answer["presence"]["count"] >= 1
+        await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+        await third.connect(auth.token("owner"), [ROOM])
+        await told_of(visitor, "owner")
+
+
+async def told_of(visitor: Visitor, user: str) -> None:
+    """Read until the client knows that the user is there."""
+    async with asyncio.timeout(20):
+        while True:
+            heard = await visitor.find(lambda one: one.kind in ("presence", "connection.ack"))
+            told = heard.body if heard.kind == "presence" else heard.body["rooms"][ROOM]["presence"]
+            if user in {one["userId"] for one in (*told.get("joined", ()), *told.get("users", ()))}:
+                return
