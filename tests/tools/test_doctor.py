@@ -17,7 +17,7 @@ from beaconfire.diagnosis import Check, Facts
 from beaconfire.doctor import CannotDiagnose, Deployment, diagnose, renew_epoch
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire_kit import broker
-from beaconfire_kit.broker import GATEWAY_PREFIX, NS, STREAM
+from beaconfire_kit.broker import GATEWAY_PREFIX, NS, PRESENCE_PREFIX, STREAM
 from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.stream_setup import declare_stream
 from tests.cluster.brokers import Brokers
@@ -166,20 +166,22 @@ async def test_doctor_reports_a_missing_bucket_of_the_gateways_and_setup_makes_i
 
 
 async def test_doctor_reports_permissions_of_a_version_before_that_had_fewer_ways_in(watched: NatsServer) -> None:
-    """Gateways had no buckets, and did not ask one another."""
+    """Gateways had no buckets, did not ask one another, and did not tell each other who is present."""
     async with connected(watched, "setup") as setup:
         await declare_stream(setup)
     config = watched.folder / "nats-server.conf"
     text = config.read_text()
     for name in BUCKETS:
         text = text.replace(f', "$KV.{name}.>", "$JS.API.STREAM.MSG.GET.KV_{name}"', "")
-    text = text.replace(f', "{GATEWAY_PREFIX}>"', "")
+    text = text.replace(f', "{GATEWAY_PREFIX}>"', "").replace(f', "{PRESENCE_PREFIX}>"', "")
     config.write_text(text)
     await asyncio.to_thread(watched.reload)
     checks = await looked_at(watched, passwords=watched.passwords)
 
     assert names(checks, "wrong") == {"user gateway"}
-    assert checks["user gateway"].found == "may not write records of gateways, may not ask gateways"
+    assert checks["user gateway"].found == (
+        "may not write records of gateways, may not ask gateways, may not say who is present"
+    )
     assert "beaconfire broker config" in checks["user gateway"].advice
 
 

@@ -33,6 +33,7 @@ from beaconfire_kit.broker import (
     CATALOGUE,
     DEADLETTERS,
     GATEWAY_PREFIX,
+    PRESENCE_PREFIX,
     STREAM,
     STREAM_NOT_FOUND,
     TICK,
@@ -54,7 +55,8 @@ _PUSHERS = ("setup", "catalogue")
 _PUSHES = (CATALOGUE, f"$KV.{BUCKET}.doctor")
 _KEEPS = tuple(f"$KV.{bucket}.doctor" for bucket in BUCKETS)
 _ASKS = f"{GATEWAY_PREFIX}doctor.ask.doctor"
-"""A question to a gateway process that does not exist."""
+_ASKS_WHO = f"{PRESENCE_PREFIX}doctor.ask"
+"""Questions to a gateway process that does not exist."""
 _MEMBERSHIP = "campaign.doctor.member.doctor"
 _NOT_STORED = {"Nats-Expected-Stream": "none"}
 """With this header no stream stores a message. The broker has checked the permission before it looks at it."""
@@ -445,7 +447,8 @@ async def _probe_login(settings: Settings, user: str, password: str | None, subt
             await one.nc.publish("live.doctor", b"")  # a gateway drops messages that the stream did not send
             for subject in (*_PUSHES, *_KEEPS, _MEMBERSHIP, *map(_example, subtrees)):
                 await one.nc.publish(subject, b"", headers=_NOT_STORED)
-            await one.nc.publish(_ASKS, b"")
+            for subject in (_ASKS, _ASKS_WHO):
+                await one.nc.publish(subject, b"")
             for subject in (">", "live.>"):
                 await one.nc.subscribe(subject, cb=_ignore)
             for _ in range(2):  # nats-py's first ping may overtake what is still to be written
@@ -458,12 +461,14 @@ async def _probe_login(settings: Settings, user: str, password: str | None, subt
                 "push a catalogue": user not in _PUSHERS and not all(map(one.was_refused, _PUSHES)),
                 "write records of gateways": user != GATEWAY and not all(map(one.was_refused, _KEEPS)),
                 "ask gateways": user != GATEWAY and not one.was_refused(_ASKS),
+                "say who is present": user != GATEWAY and not one.was_refused(_ASKS_WHO),
             }
             shut = {
                 "subscribe to live.>": user == GATEWAY and one.was_refused("live.>"),
                 "push a catalogue": user in _PUSHERS and any(map(one.was_refused, _PUSHES)),
                 "write records of gateways": user == GATEWAY and any(map(one.was_refused, _KEEPS)),
                 "ask gateways": user == GATEWAY and one.was_refused(_ASKS),
+                "say who is present": user == GATEWAY and one.was_refused(_ASKS_WHO),
                 **{f"publish on {subtree}": one.was_refused(_example(subtree)) for subtree in subtrees},
             }
     except (CannotDiagnose, nats.errors.Error) as error:
