@@ -1,4 +1,4 @@
-"""Ask the gateway process that owns a session, over NATS, and answer when another process asks.
+"""Ask the gateway process that has a connection, over NATS, and answer when another process asks.
 
     asker                                                     owner
       ── $BEACONFIRE.gateway.<owner>.ask.<call> ───────────▶   the handler of the call, which answers at once or later
@@ -10,7 +10,7 @@ asker, and an object for its owner, and neither has a task. While it waits for a
 whether it is alive. So a dead owner costs its clients a second, and a frozen one `SILENT_S`.
 
 Nothing here is sent twice. After `OwnerGone` the asker does not know whether the owner has answered: it must end the
-session that it asked about.
+connection that it asked about.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ log = logs.get(__name__)
 
 QUESTIONS = metrics.Counter(
     "beaconfire_gateway_relayed_questions_total",
-    "Questions to other gateway processes about sessions that they own, by call and result.",
+    "Questions to other gateway processes about connections that they have, by call and result.",
     ["call", "result"],
 )
 FOREIGN = metrics.Counter(
@@ -71,7 +71,7 @@ class Question:
 Handler: TypeAlias = Callable[[Question], None]
 
 
-class _Asked:
+class _Waiting:
     """A question of this process that waits for its answer."""
 
     __slots__ = ("answer", "at", "owner")
@@ -94,7 +94,7 @@ class Relay:
         self._own = f"{broker.GATEWAY_PREFIX}{process_id}."
         self._prefix = self._own.encode()
         self._handlers: dict[str, Handler] = {_ALIVE: lambda question: question.answer(b"alive")}
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, _Waiting] = {}
         """By the question's random name."""
         self._questions: dict[str, Question] = {}
         """Questions of others that wait for our answer, by name."""
@@ -116,7 +116,7 @@ class Relay:
         Raises OwnerGone.
         """
         name = secrets.token_hex(16)
-        asked = _Asked(owner, asyncio.get_running_loop().create_future(), time.monotonic())
+        asked = _Waiting(owner, asyncio.get_running_loop().create_future(), time.monotonic())
         self._asked[name] = asked
         result = "failed"
         try:
@@ -197,7 +197,7 @@ class Relay:
         elif kind == "abandon" and (question := self._questions.pop(name, None)) is not None:
             question.on_abandoned()
 
-    def _hear_answer(self, asked: _Asked, body: bytes, headers: bytes | None) -> None:
+    def _hear_answer(self, asked: _Waiting, body: bytes, headers: bytes | None) -> None:
         if asked.answer.done():
             return
         if headers is not None and headers.startswith(_NO_RESPONDERS):
