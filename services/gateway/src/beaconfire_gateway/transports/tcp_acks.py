@@ -8,6 +8,8 @@ _UNACKED, _LAST_ACK = 24, 56
 """Offsets in `struct tcp_info` of Linux (linux/tcp.h): packets that are not acknowledged, and the age of the last
 acknowledgement in milliseconds."""
 _SIZE = 60
+_GRAIN_S = 0.02
+"""The age of an acknowledgement may be this much too small: the kernel counts in its own ticks."""
 
 
 def acknowledges(end: socket.socket, since: float) -> bool:
@@ -21,4 +23,4 @@ def acknowledges(end: socket.socket, since: float) -> bool:
     if len(info) < _SIZE:
         return True
     unacked, last_ack_ms = (struct.unpack_from("=I", info, offset)[0] for offset in (_UNACKED, _LAST_ACK))
-    return bool(unacked == 0 or last_ack_ms / 1000 < time.monotonic() - since)
+    return bool(unacked == 0 or last_ack_ms / 1000 + _GRAIN_S < time.monotonic() - since)
