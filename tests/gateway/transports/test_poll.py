@@ -463,11 +463,15 @@ async def test_poll_that_is_over_keeps_neither_its_request_nor_its_answer(gatewa
         await gateway.publish(settlement("s1"))
         await client.poll_for(1)
         await client.poll(waitS=0)
+        client.token = gateway.auth.token("viewer", ttl_s=1)
+        with pytest.raises(Refused):
+            await client.poll(waitS=60)
     await is_waiting(gateway, 0)
     polls = [one for one in gc.get_objects() if isinstance(one, Poll) and one.user_id == "viewer"]
 
     assert len(polls) >= 3
-    assert {(one._request, one.claims, len(one._pieces), len(one.rooms)) for one in polls} == {(None, None, 0, 0)}
+    assert {(one._request, one._error, one.claims) for one in polls} == {(None, None, None)}
+    assert {len(kept) for one in polls for kept in (one._pieces, one._wanted, one.rooms)} == {0}
 
 
 async def test_only_the_first_poll_of_a_subscription_is_logged(gateway: Gateway) -> None:

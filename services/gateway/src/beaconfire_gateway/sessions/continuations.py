@@ -23,7 +23,8 @@ Refusals: TypeAlias = frozenset[tuple[str, str]]
 class Continuations:
     """The subscriptions of a process, by user and rooms. Two tabs with the same rooms share one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int = MAX_KNOWN) -> None:
+        self._most = most
         self._known: dict[bytes, tuple[float, Refusals]] = {}  # the one that is kept longest is last
 
     def __len__(self) -> int:
@@ -36,16 +37,16 @@ class Continuations:
 
     def note(self, user_id: str, subscribed: Subscribed, refusals: Refusals, now: float) -> None:
         """Remember that the user is subscribed to these rooms, except to those that were refused."""
-        self._forget(now)
         key = _key(user_id, subscribed)
         self._known.pop(key, None)
+        self._forget(now)
         self._known[key] = now + KEEP_S, refusals
 
     def _forget(self, now: float) -> None:
         """Drop what is old, and the oldest if there are too many."""
         while self._known:
             oldest = next(iter(self._known))
-            if self._known[oldest][0] > now and len(self._known) < MAX_KNOWN:
+            if self._known[oldest][0] > now and len(self._known) < self._most:
                 return
             del self._known[oldest]
 

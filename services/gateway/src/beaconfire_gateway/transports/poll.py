@@ -29,7 +29,6 @@ from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.web import ROUTINE, when_client_leaves
 
-PATH = "/poll"
 MAX_WAIT_S = 60
 """Many proxies give up on an answer after a minute."""
 PACE_S = 0.2
@@ -178,8 +177,8 @@ class Poll(SoleSession):
         """Its request is over. The timers still know it for a while, so it keeps nothing large."""
         super().gone()
         self._pieces.clear()
-        self._request = None
-        self.claims = None
+        self._wanted = {}
+        self._request = self._error = self.claims = None
 
     def client_left(self) -> None:
         """Its connection is gone."""
