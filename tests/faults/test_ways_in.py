@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.socketio_followers import SocketIOFollower
-from tests.faults.ways_in import FAULTS, other_ways, trouble_of
+from tests.faults.ways_in import FAULTS, each_was_reached, other_ways, trouble_of
 
 SOCKETIO = {"socketio-websocket-0", "socketio-polling-0", "socketio-upgrade-0"}
 
@@ -45,8 +45,9 @@ async def test_checker_finds_losses_of_gateways_that_recover_the_wrong_place_or_
     """On each way that needs what was switched off, and on no other."""
     async with other_ways(tmp_path, of_each=1, sabotage=sabotage) as (world, front):
         async with world.writing():
-            await world.written(30)
-            front.cut()
+            while not each_was_reached(world):
+                await world.written(30)
+                front.cut()
             await world.written(200)
         await world.publish(settlement="s1")
         await world.settle(timeout_s=3)
