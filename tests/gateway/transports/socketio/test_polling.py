@@ -13,7 +13,7 @@ from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import State
-from beaconfire_gateway.transports.socketio.polling_carrier import FULL_BYTES, POSTS_PER_MINUTE
+from beaconfire_gateway.transports.socketio.polling_carrier import FULL_BYTES, MAX_KEPT_BYTES, POSTS_PER_MINUTE
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 from tests.gateway.core import SUBSCRIPTION
@@ -254,6 +254,17 @@ async def test_posts_beyond_the_rate_end_the_connection(client: PollingClient) -
 
     assert statuses[-1] == 429
     assert len(statuses) > POSTS_PER_MINUTE
+    assert await is_unknown(client)
+
+
+async def test_client_that_asks_for_more_and_more_and_does_not_poll_is_ended(client: PollingClient) -> None:
+    """The answers to its messages would fill the memory."""
+    message = "4" + "x" * 16_000
+    statuses = [200]
+    while statuses[-1] == 200 and len(statuses) < 2 * MAX_KEPT_BYTES // len(message):
+        statuses.append((await client.post(message))[0])
+
+    assert statuses[-1] == 400
     assert await is_unknown(client)
 
 

@@ -28,6 +28,8 @@ from beaconfire_kit.rates import spend
 log = logs.get(__name__)
 
 FULL_BYTES = 65_536
+MAX_KEPT_BYTES = 1_048_576
+"""Sessions write no event while it is full. So a client for which more waits sends requests, and does not poll."""
 ANSWER_BYTES = 131_072
 """More is left for the next poll. A relayed answer is one message of the broker."""
 POLLS_PER_MINUTE = 1_200
@@ -217,7 +219,11 @@ class PollingCarrier(EngineCarrier):
             return
         was_full = self.is_full
         self._keep(data)
-        if self.is_full and not was_full:
+        if self.kept_bytes > MAX_KEPT_BYTES:
+            self._ending = True
+            # Not now, because a session may be in the middle of its own work.
+            asyncio.get_running_loop().call_soon(self._break, f"over {MAX_KEPT_BYTES} bytes that it does not poll for")
+        elif self.is_full and not was_full:
             self.full()
 
     def take(self) -> bytes:
