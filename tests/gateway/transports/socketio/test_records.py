@@ -35,7 +35,7 @@ class Client:
 
 async def started(gateway: Recovery, client: Client) -> Kept:
     """Store the record of a client that is new."""
-    return await gateway.begin(client, namespace="/", user_id="ann")
+    return await gateway.begin(client, namespace="/", user_id="ann", rooms=client.rooms)
 
 
 def anybody(_record: Record) -> bool:
@@ -65,6 +65,24 @@ async def test_another_gateway_finds_the_rooms_and_types_of_a_record(stream: Nat
     record = found.record
     assert (record.sid, record.namespace, record.user_id) == ("s1", "/", "ann")
     assert record.rooms == {"campaign:c1": None, "workspace:w1": ["issue.created"]}
+
+
+class Starting(Client):
+    """A session that has not started: it is in no room yet."""
+
+    def wanted_rooms(self) -> None:  # type: ignore[override]
+        return None
+
+
+async def test_record_of_a_session_that_starts_has_its_first_rooms_also_after_a_refresh(stream: NatsServer) -> None:
+    client = Starting("s1", campaign_c1=None, workspace_w1=["issue.created"])
+    async with gateways(stream, 2, refresh_s=0) as (first, second):
+        kept = await started(first, client)
+        await first.refresh()
+        found = await second.recover(kept.pid, Client("s2"), anybody)
+
+    assert found is not None
+    assert found.record.rooms == client.rooms
 
 
 async def test_record_has_the_rooms_of_the_last_write(stream: NatsServer) -> None:

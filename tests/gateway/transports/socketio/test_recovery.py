@@ -79,6 +79,37 @@ async def test_client_is_recovered_without_rooms_right_after_it_connected(gatewa
     assert (await client.next("connect"))["recovered"]
 
 
+async def test_rooms_that_a_client_joined_when_it_connected_are_recovered(
+    stream: NatsServer, auth: FakeAuth, driver: Driver
+) -> None:
+    """They were automatic, and the client has not named a room since."""
+    rooms = {"socketio:/realtime": ["user:{sub}", "campaign:*"]}
+    async with running_gateway(stream, auth, automatic_rooms=rooms) as gateway:
+        client = driver.open(gateway.url, namespace="/realtime", auth={"token": auth.token("viewer")})
+        await client.next("connect", recovered=False)
+        client.drop()
+        await client.next("disconnect")
+        missed = await gateway.publish(settlement())
+
+        assert (await client.next("connect"))["recovered"]
+        assert await offset_of_next(client) == missed
+
+
+async def test_user_over_its_limit_stores_no_more_records(stream: NatsServer, auth: FakeAuth) -> None:
+    """They would outlive its connections, and the bucket has a bound."""
+    async with running_gateway(stream, auth, messages_per_minute_per_user=3) as gateway:
+        for _ in range(6):
+            async with raw_client(gateway.url) as client:
+                await client.hear_that("0")
+                await client.say("40" + json.dumps({"token": auth.token("viewer")}))
+                await client.hear_that("4")
+        async with connected(stream, "setup") as setup:
+            info = await broker.call_api(setup, f"STREAM.INFO.{BUCKETS[SOCKETIO_SESSIONS].stream}", {})
+            assert info is not None
+
+    assert info["state"]["messages"] == 3
+
+
 async def test_client_is_recovered_again_and_again(gateway: Gateway, driver: Driver) -> None:
     client = await member(gateway, driver)
     for _ in range(4):

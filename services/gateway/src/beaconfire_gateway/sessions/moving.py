@@ -17,7 +17,7 @@ from typing import Any
 from beaconfire_gateway.sessions.gateway import catalogue_with
 from beaconfire_gateway.sessions.room_limits import within_limits
 from beaconfire_gateway.sessions.session import Session, State
-from beaconfire_gateway.sessions.starting import check_limits, narrowed, reach
+from beaconfire_gateway.sessions.starting import check_places, narrowed, reach, spend_start
 from beaconfire_gateway.wire.messages import Connect, Degraded, RoomLeft
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.outside_tokens import OutsideClaims
@@ -121,7 +121,8 @@ async def _go_on(session: Session, moved: Moved) -> None:
     decisions = narrowed(await gateway.access.decide(claims, list(moved.rooms)), types, catalogue)
     if session.state is not State.CONNECTING:
         return
-    check_limits(session, claims.user_id, Connect(0, rooms=list(moved.rooms)), None)
+    spend_start(session, claims.user_id, Connect(0, rooms=list(moved.rooms)))
+    check_places(session, claims.user_id, None)
     session.begin(claims)
     session.note("goes on here", transport=session.connection.transport)
     for name, decision in within_limits(session, decisions).items():

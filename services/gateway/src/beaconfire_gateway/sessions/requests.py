@@ -17,7 +17,8 @@ from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
 from beaconfire_gateway.sessions.restore import restore
 from beaconfire_gateway.sessions.room_limits import Decisions, within_limits
 from beaconfire_gateway.sessions.session import Session, State, id_of
-from beaconfire_gateway.sessions.starting import check_limits, find_replaced, make_room, narrowed, reach
+from beaconfire_gateway.sessions.starting import check_places, find_replaced, make_room, narrowed, reach, spend_start
+from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.wire.messages import (
     Ack,
     Client,
@@ -179,12 +180,16 @@ async def _connect(session: Session, request: Connect) -> Answers:
     await reach(session, request.cursor)
     await catalogue_with(gateway, chain(*request.types.values()))
     decisions = await access.decide(claims, request.rooms)
+    spend_start(session, claims.user_id, request)
+    if session.KEEPS_ROOMS:
+        await session.keep_first_rooms(claims, _wanted(narrowed(decisions, request.types, gateway.catalogue.known)))
+        decisions = await access.decide(claims, request.rooms)  # membership may have changed meanwhile
     while await make_room(session, claims.user_id, request):
         decisions = await access.decide(claims, request.rooms)  # membership may have changed meanwhile
     if session.state is not State.CONNECTING:
         return ()
     replaced = find_replaced(session, claims.user_id, request)
-    check_limits(session, claims.user_id, request, replaced)
+    check_places(session, claims.user_id, replaced)
     session.begin(claims)
     if replaced is not None:
         replaced.make_way()
@@ -285,6 +290,12 @@ def _with_presence(session: Session, answers: dict[str, RoomAnswer], *, is_wante
         else:
             attendance.unwatch(session, room)
     return found
+
+
+def _wanted(decisions: Decisions) -> Mapping[str, Sequence[str] | None]:
+    """The rooms that are allowed, with the wanted event types of each. None: every type."""
+    allowed = ((name, one.types) for name, one in decisions.items() if isinstance(one, Subscription))
+    return {name: None if types is None else sorted(types) for name, types in allowed}
 
 
 async def _enter_and_keep(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:

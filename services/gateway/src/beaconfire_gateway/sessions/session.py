@@ -16,7 +16,7 @@ import secrets
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from typing import Any, ClassVar
@@ -127,7 +127,7 @@ class Session(ABC):
     )
 
     KEEPS_ROOMS: ClassVar[bool] = False
-    """Whether `keep_rooms` stores anything."""
+    """Whether `keep_first_rooms` and `keep_rooms` store anything."""
 
     def __init__(self, gateway: Gateway, wire: Wire, *, address: str, offered_token: str = "") -> None:
         self.gateway = gateway
@@ -164,6 +164,13 @@ class Session(ABC):
     async def recognise(self, claims: Claims, request: Connect) -> Connect:
         """Return the request with what its client does not say, because it said it before. Its user is known now."""
         return request
+
+    async def keep_first_rooms(self, claims: Claims, rooms: Mapping[str, Sequence[str] | None]) -> None:
+        """Store the rooms that it joins when it starts, each with its types, as `keep_rooms` stores them later.
+
+        Called before it starts, because nothing may wait between its start and its ack. The rates have counted it.
+        """
+        return
 
     async def keep_rooms(self) -> None:
         """Store its rooms outside this process, for a client that does not name them when it comes back.

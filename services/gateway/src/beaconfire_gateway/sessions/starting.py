@@ -65,7 +65,18 @@ async def make_room(session: Session, user_id: str, request: Connect) -> bool:
     return False
 
 
-def check_limits(session: Session, user_id: str, request: Connect, replaced: Session | None) -> None:
+def spend_start(session: Session, user_id: str, request: Connect) -> None:
+    """Count the start of a session, which may still be refused. Raises LimitReached if the user starts too many."""
+    allowance, now = session.gateway.users.of(user_id), time.monotonic()
+    if session.continues(user_id, request):
+        allowance.spend_poll(now)
+        return
+    allowance.spend_message(now)
+    if find_replaced(session, user_id, request) is None:
+        allowance.spend_rooms(len(request.rooms), now)
+
+
+def check_places(session: Session, user_id: str, replaced: Session | None) -> None:
     """Raises LimitReached if the user or the address may not have one more connection, besides the one it replaces."""
     gateway = session.gateway
     mine = gateway.hub.sessions_of(user_id)
@@ -74,13 +85,6 @@ def check_limits(session: Session, user_id: str, request: Connect, replaced: Ses
         raise LimitReached("sessions", f"a user may have {limit} connections")
     if not session.connection.is_connected:
         gateway.door.check(session.address, replaced=None if replaced is None else replaced.address)
-    allowance, now = gateway.users.of(user_id), time.monotonic()
-    if session.continues(user_id, request):
-        allowance.spend_poll(now)
-        return
-    allowance.spend_message(now)
-    if replaced is None:
-        allowance.spend_rooms(len(request.rooms), now)
 
 
 def find_replaced(session: Session, user_id: str, request: Connect) -> Session | None:

@@ -85,8 +85,11 @@ class Recoverable(Protocol):
 
     id: str
 
-    def wanted_rooms(self) -> Mapping[str, Sequence[str] | None]:
-        """Return the rooms that its client would come back to now, as in `Record.rooms`."""
+    def wanted_rooms(self) -> Mapping[str, Sequence[str] | None] | None:
+        """Return the rooms that its client would come back to now, as in `Record.rooms`.
+
+        None if it has not started: then they are those of its record.
+        """
         ...
 
     def make_way(self) -> None:
@@ -136,9 +139,14 @@ class Recovery:
         self._again_before = 0.0
         self._may_complain_at = 0.0
 
-    async def begin(self, session: Recoverable, *, namespace: str, user_id: str) -> Kept:
-        """Store a record for a new session. If that fails, its client starts over when it lost its connection."""
-        kept = Kept(session, Record(session.id, namespace, user_id, {}, ""))
+    async def begin(
+        self, session: Recoverable, *, namespace: str, user_id: str, rooms: Mapping[str, Sequence[str] | None]
+    ) -> Kept:
+        """Store a record for a session that starts in these rooms.
+
+        If that fails, its client starts over when it lost its connection.
+        """
+        kept = Kept(session, Record(session.id, namespace, user_id, rooms, ""))
         with suppress(BeaconfireError):
             await self.keep(kept)
         return kept
@@ -274,6 +282,8 @@ class Recovery:
 
     async def _keep(self, kept: Kept) -> None:
         rooms = kept.session.wanted_rooms()
+        if rooms is None:
+            rooms = kept.record.rooms
         kept.record = replace(kept.record, rooms=rooms, broker=broker_start(self._nc))
         data = kept.record.encode()
         self._wrote(kept)

@@ -63,16 +63,23 @@ class SocketIOSession(Session):
         return self._connection
 
     async def recognise(self, claims: Claims, request: Connect) -> Connect:
-        """Recover what its client had, or begin a record of its own."""
-        recovery, namespace = self.namespace.recovery, self.namespace.name
+        """Recover what its client had."""
+        recovery = self.namespace.recovery
         if recovery is None:
             return request
         request = await self._recovered(recovery, claims, request)
-        if self._kept is None:
-            self._kept = await recovery.begin(self, namespace=namespace, user_id=claims.user_id)
         if self.state is State.CLOSED:
-            recovery.release(self._kept)
+            self.release_record()
         return request
+
+    async def keep_first_rooms(self, claims: Claims, rooms: Mapping[str, Sequence[str] | None]) -> None:
+        """Begin a record of its own, unless its client has brought one."""
+        recovery, namespace = self.namespace.recovery, self.namespace.name
+        if recovery is None or self._kept is not None:
+            return
+        self._kept = await recovery.begin(self, namespace=namespace, user_id=claims.user_id, rooms=rooms)
+        if self.state is State.CLOSED:
+            self.release_record()
 
     async def _recovered(self, recovery: Recovery, claims: Claims, request: Connect) -> Connect:
         if not self._pid:
@@ -111,7 +118,9 @@ class SocketIOSession(Session):
         if self.namespace.recovery is not None and self._kept is not None:
             await self.namespace.recovery.keep(self._kept)
 
-    def wanted_rooms(self) -> Mapping[str, Sequence[str] | None]:
+    def wanted_rooms(self) -> Mapping[str, Sequence[str] | None] | None:
+        if self.state is State.CONNECTING:
+            return None
         return {name: None if one.types is None else sorted(one.types) for name, one in self.rooms.items()}
 
     def send_now(self, message: Message) -> None:
