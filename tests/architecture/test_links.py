@@ -1,6 +1,7 @@
 """Links between the documents lead somewhere."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,15 @@ _LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
 
 def anchors(page: Path) -> set[str]:
-    """The fragments under which the headings of a page are found."""
+    """The fragments under which the headings of a page are found. A second heading with the same words ends in `-1`."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    found: Counter[str] = Counter()
+    names = set()
+    for heading in headings:
+        name = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        names.add(f"{name}-{found[name]}" if found[name] else name)
+        found[name] += 1
+    return names
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

@@ -14,9 +14,10 @@ from beaconfire_kit.roles import Role
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
-from tests.gateway.conftest import Gateway, running_gateway
+from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.events import member, publish_as_auth
 from tests.gateway.transports.ways import WAYS, Visitor, Way
+from tests.polling import polling
 
 ROOM = "campaign:c1"
 
@@ -237,3 +238,23 @@ async def told_of(visitor: Visitor, user: str) -> None:
             told = heard.body if heard.kind == "presence" else heard.body["rooms"][ROOM]["presence"]
             if user in {one["userId"] for one in (*told.get("joined", ()), *told.get("users", ()))}:
                 return
+
+
+async def test_user_of_long_polls_stays_between_two_polls_and_causes_no_answers(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    async with (
+        running_gateway(stream, auth) as gateway,
+        watching(gateway) as (client, seen),
+        polling(gateway.url, auth.token("editor")) as polled,
+    ):
+        await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+        (first,) = await polled.poll(presence=True, waitS=0)
+        answers = [await polled.poll(presence=True, waitS=1) for _ in range(2)]
+        await gateway.publish(settlement("fence"))
+        await client.next("event")
+        told = [one for one in client.frames if one["type"] == "presence"]
+
+    assert {one["userId"] for one in first["rooms"][ROOM]["presence"]["users"]} == {"viewer", "editor"}
+    assert [[one["type"] for one in answer] for answer in answers] == [["connection.ack"]] * 2
+    assert [one.get("left", []) for one in told] == [[]] * len(told)
