@@ -1,16 +1,19 @@
 """Who is here, through gateways on a real broker: what clients are told, and who is not."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import aiohttp
 import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.roles import Role
+from beaconfire_kit.tokens import ServiceClaims, sign_service
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
@@ -258,3 +261,99 @@ async def test_user_of_long_polls_stays_between_two_polls_and_causes_no_answers(
     assert {one["userId"] for one in first["rooms"][ROOM]["presence"]["users"]} == {"viewer", "editor"}
     assert [[one["type"] for one in answer] for answer in answers] == [["connection.ack"]] * 2
     assert [one.get("left", []) for one in told] == [[]] * len(told)
+
+
+# Backends and operators.
+
+
+def service_token(auth: FakeAuth, *patterns: str) -> str:
+    now = int(time.time())
+    claims = ServiceClaims("crm", patterns, now, now + 600, "t1")
+    return sign_service(auth.key, "k1", claims, issuer="beaconfire", audience="beaconfire")
+
+
+async def ask(gateway: Gateway, token: str, **query: str) -> tuple[int, dict[str, Any]]:
+    """Ask as a backend, again while the gateway starts to count."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession(headers=headers) as http, asyncio.timeout(20):
+        while True:
+            async with http.get(f"{gateway.url}/v1/presence", params=query) as answer:
+                body = await answer.json()
+                if answer.status != 503:
+                    return answer.status, body
+
+
+async def test_backend_is_told_who_is_in_a_room_by_any_gateway(pair: tuple[Gateway, Gateway]) -> None:
+    """Even if it is the first one that asks. In pages, sorted by user."""
+    first, second = pair
+    token = service_token(first.auth, "campaign.c1.>", "campaign.c1")
+    async with AsyncExitStack() as stack:
+        for gateway, user in ((first, "owner"), (second, "editor"), (second, "viewer")):
+            client = await stack.enter_async_context(open_socket(gateway.url))
+            await client.connect(first.auth.token(user), [ROOM])
+        whole = await ask(first, token, room=ROOM)
+        page = await ask(second, token, room=ROOM, limit="2")
+        rest = await ask(second, token, room=ROOM, limit="2", after=page[1]["after"])
+
+    assert whole[0] == 200
+    assert whole[1] == {
+        "room": ROOM,
+        "count": 3,
+        "users": [{"userId": user, "status": "online", "devices": 1} for user in ("editor", "owner", "viewer")],
+    }
+    assert [one["userId"] for one in page[1]["users"]] == ["editor", "owner"]
+    assert ([one["userId"] for one in rest[1]["users"]], "after" in rest[1]) == (["viewer"], False)
+
+
+async def test_only_a_service_that_may_publish_to_a_room_may_ask_who_is_there(pair: tuple[Gateway, Gateway]) -> None:
+    first, _ = pair
+    auth = first.auth
+    good = service_token(auth, "campaign.c1", "user.*")
+    auth.revoked.add("gone")
+    revoked = sign_service(
+        auth.key,
+        "k1",
+        ServiceClaims("gone", ("campaign.c1",), int(time.time()), int(time.time()) + 60, "t2"),
+        issuer="beaconfire",
+        audience="beaconfire",
+    )
+
+    refused = {
+        "no token": await ask(first, "", room=ROOM),
+        "a user": await ask(first, auth.token("viewer"), room=ROOM),
+        "revoked": await ask(first, revoked, room=ROOM),
+        "another room": await ask(first, good, room="campaign:c2"),
+        "no root": await ask(first, good, room="settlement:s1"),
+        "no room": await ask(first, good),
+        "no presence": await ask(first, good, room="user:viewer"),
+        "limit": await ask(first, good, room=ROOM, limit="0"),
+    }
+
+    assert {what: (status, body["error"]["code"]) for what, (status, body) in refused.items()} == {
+        "no token": (401, "token_invalid"),
+        "a user": (401, "token_invalid"),
+        "revoked": (401, "token_invalid"),
+        "another room": (403, "forbidden"),
+        "no root": (400, "bad_room"),
+        "no room": (400, "bad_room"),
+        "no presence": (404, "not_found"),
+        "limit": (400, "bad_request"),
+    }
+
+
+async def test_operators_see_how_many_users_each_room_has(pair: tuple[Gateway, Gateway]) -> None:
+    """Over all gateways; and nothing is counted before anybody asks."""
+    first, second = pair
+    async with open_socket(second.url) as other, aiohttp.ClientSession() as http:
+        await other.connect(first.auth.token("editor"), [ROOM])
+        async with http.get(f"{first.ops_url}/api/v1/ws/occupancy") as answer:
+            before = await answer.json()
+        async with watching(first) as (client, seen), asyncio.timeout(20):
+            await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
+            after: dict[str, Any] = {}
+            while not after.get("isComplete"):
+                async with http.get(f"{first.ops_url}/api/v1/ws/occupancy") as answer:
+                    after = await answer.json()
+
+    assert before == {"isCounting": False, "isComplete": False, "gateways": 0, "rooms": 0, "usersPerRoom": {}}
+    assert after == {"isCounting": True, "isComplete": True, "gateways": 2, "rooms": 1, "usersPerRoom": {ROOM: 2}}

@@ -19,6 +19,8 @@ from beaconfire_gateway.presence.node import Node
 from beaconfire_gateway.process.catalogue_document import CatalogueDocument
 from beaconfire_gateway.process.gc_tuning import Collector
 from beaconfire_gateway.process.operators import Operators
+from beaconfire_gateway.process.presence_answers import ROUTE as PRESENCE
+from beaconfire_gateway.process.presence_answers import ForBackends, occupancy
 from beaconfire_gateway.process.settings import Settings
 from beaconfire_gateway.process.static_files import add_static_files
 from beaconfire_gateway.process.worker_sessions import Worker
@@ -70,7 +72,7 @@ TRANSPORTS = (
     "* /socket.io",
     "* /socket.io/",
 )
-"""The routes of the transports. `_open_doors` has a handler for each."""
+"""The routes of the transports. `_open_doors` has a handler for each of them, and for `PRESENCE`."""
 CHECK_EVERY_S, CHECK = 0.02, 100
 """Events that no session heard are checked at a pace that leaves the core to those that are: 5,000 a second, 5 %."""
 FINISH_REQUESTS_S = 2.0
@@ -100,14 +102,14 @@ def build(
     app[FINISH_S] = min(FINISH_REQUESTS_S, settings.stop_timeout_s)
     app[DRAIN] = process.drain
     app[CROSS_ORIGIN] = cors.RULES
-    for route in TRANSPORTS:
+    for route in (*TRANSPORTS, PRESENCE):
         method, path = route.split()
         door = process.door_of(route)
         app.router.add_route(method, path, for_event_sources(door) if route == EVENT_SOURCES else door)
     operators = Operators(process.hub, process.limits, process.users, process.door)
     document = CatalogueDocument(process.timeline)
     own = operators.routes_of_a_worker() if worker else operators.routes()
-    app[FOR_OPERATORS] = [*own, *document.routes()]
+    app[FOR_OPERATORS] = [*own, *document.routes(), occupancy(process.attendance)]
     add_static_files(app, settings.static_dir)
     app.on_shutdown.append(process.close_sessions)
     app.cleanup_ctx.append(process.run)
@@ -134,6 +136,7 @@ class _Process:
         self._relay: Relay | None = None
         self._recovery: Recovery | None = None
         self._doors: Mapping[str, Handler] = {}
+        self._attendance: GatewayAttendance | None = None
         self._gateway: Gateway | None = None
 
     def why_not_ready(self) -> str | None:
@@ -155,6 +158,10 @@ class _Process:
             return await door(request)
 
         return handle
+
+    def attendance(self) -> GatewayAttendance | None:
+        """Who is here. None until the broker was reached."""
+        return self._attendance
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Run everything beside HTTP. Shutdown order: (drain, stop listening, close sessions,) leave NATS."""
@@ -223,7 +230,8 @@ class _Process:
             ring_age_s=settings.ring_age_s,
             losing_s=self._tuning.losing_s,
         )
-        attendance = gateway.attendance = GatewayAttendance(gateway, Node(gateway.process_id))
+        attendance = GatewayAttendance(gateway, Node(gateway.process_id))
+        self._attendance = gateway.attendance = attendance
         exchange = Exchange(nc, attendance, spawn=self._spawn)
         delivery = Delivery(gateway, authorization, checker, DeadLetters(nc, self._spawn).set_aside)
         self._intake = Intake(
@@ -242,7 +250,11 @@ class _Process:
         self._relay = Relay(nc, gateway.process_id, spawn=self._spawn)
         await self._relay.subscribe()
         recovery = self._recovery = Recovery(nc)
-        self._doors = self._open_doors(gateway, nc, self._relay, recovery, sockets)
+        admission = Admission(gateway, allowed_origins=settings.allowed_origins, addresses=ClientAddresses(settings))
+        self._doors = {
+            **self._open_doors(gateway, admission, nc, self._relay, recovery, sockets),
+            PRESENCE: ForBackends(gateway, attendance, admission, verifier, auth).handle,
+        }
         await revisions.subscribe()
         await exchange.subscribe()
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.deliver_ephemeral)
@@ -264,11 +276,16 @@ class _Process:
             tasks.create_task(_check(delivery), name="unchecked events")
 
     def _open_doors(
-        self, gateway: Gateway, nc: DirectClient, relay: Relay, recovery: Recovery, sockets: Sockets | None
+        self,
+        gateway: Gateway,
+        admission: Admission,
+        nc: DirectClient,
+        relay: Relay,
+        recovery: Recovery,
+        sockets: Sockets | None,
     ) -> Mapping[str, Handler]:
         """The handler of each of `TRANSPORTS`. Without `sockets`, aiohttp serves the clients."""
         settings = self._settings
-        admission = Admission(gateway, allowed_origins=settings.allowed_origins, addresses=ClientAddresses(settings))
         opening = WebSocketOpening(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         compression = settings.compression and sockets is not None
         namespaces = Namespaces(gateway, recovery, settings.socketio_namespaces)

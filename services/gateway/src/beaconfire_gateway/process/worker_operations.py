@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from beaconfire_gateway.process.catalogue_document import PATH as CATALOGUE_PATH
 from beaconfire_gateway.process.operators import WHOLE_PATH, Figures
+from beaconfire_gateway.process.presence_answers import OCCUPANCY_PATH
 from beaconfire_gateway.process.supervisor import Board
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
@@ -62,6 +63,7 @@ class Combined:
                 web.get("/metrics", self.metrics),
                 web.get("/api/v1/ws/stats", self.stats),
                 web.get(CATALOGUE_PATH, self.catalogue),
+                web.get(OCCUPANCY_PATH, self.occupancy),
                 web.get("/api/v1/ws/users/{user_id}/clients", self.clients),
                 web.post("/api/v1/ws/clients/{session_id}/reset-limits", self.reset_limits),
             ]
@@ -103,11 +105,11 @@ class Combined:
 
     async def catalogue(self, _request: web.Request) -> web.Response:
         """Answer with the document of the first worker that has a catalogue. All workers have the same."""
-        for number in self._board.workers:
-            answer = await self._ask(number, "GET", CATALOGUE_PATH)
-            if answer is not None and answer.status == 200:
-                return web.Response(body=answer.body, content_type="application/json", charset="utf-8")
-        raise BeaconfireError(errors.UNAVAILABLE, "no worker has a catalogue yet, try again", retry_after_ms=1000)
+        return await self._first(CATALOGUE_PATH, "no worker has a catalogue yet, try again")
+
+    async def occupancy(self, _request: web.Request) -> web.Response:
+        """Answer with the occupancy of the first worker that answers. Each knows the whole deployment."""
+        return await self._first(OCCUPANCY_PATH, "no worker answers, try again")
 
     async def clients(self, request: web.Request) -> web.Response:
         answers = await self._ask_all(request.rel_url.raw_path)
@@ -121,6 +123,13 @@ class Combined:
         if not any(answer.status == 204 for answer in answers.values()):
             raise BeaconfireError(errors.NOT_FOUND, "no such session on this gateway")
         return web.Response(status=204)
+
+    async def _first(self, path: str, otherwise: str) -> web.Response:
+        for number in self._board.workers:
+            answer = await self._ask(number, "GET", path)
+            if answer is not None and answer.status == 200:
+                return web.Response(body=answer.body, content_type="application/json", charset="utf-8")
+        raise BeaconfireError(errors.UNAVAILABLE, otherwise, retry_after_ms=1000)
 
     async def _ask_all(self, path: str, *, method: str = "GET") -> dict[int, Answer]:
         """Return each worker's answer, except from workers that do not answer in time."""
