@@ -73,7 +73,8 @@ class Plain:
         return _message(message.TYPE, payload, user_id=user_id, cursor=payload.pop("cursor", None))
 
     def event(self, event: messages.Event) -> Spliced:
-        message = orjson.loads(event.body)
+        body = event.body
+        message = orjson.loads(body)
         metadata = message["metadata"]
         after = {"timestamp": metadata["timestamp"], "userId": metadata.get("userId")}
         if "id" in message:
@@ -81,7 +82,7 @@ class Plain:
         if event.cursor is not None:
             after |= {"offset": event.offset, "cursor": event.cursor}
         before = b'{"type":%b,"payload":' % orjson.dumps(event.type)
-        return before, payload_of(event.body), b"," + orjson.dumps(after)[1:]
+        return before, payload_of(body), b"," + orjson.dumps(after)[1:]
 
 
 def _fields(found: Mapping[str, Any]) -> Mapping[str, Any]:
