@@ -100,16 +100,16 @@ class Recoverable(Protocol):
 class Kept:
     """The record of a session, as the gateway of its connection knows it."""
 
-    __slots__ = ("at", "is_over", "left_at", "lock", "pid", "record", "session", "wrote_at")
+    __slots__ = ("at", "left_at", "lock", "pid", "record", "session", "wrote_at")
 
     def __init__(self, session: Recoverable, record: Record, pid: str = "") -> None:
         """Without `pid`, it is a new one. It has the rooms of `record` until it is written again."""
-        self.session = session
+        self.session: Recoverable | None = session
+        """None once its connection is lost."""
         self.record = replace(record, owner=secrets.token_urlsafe(8))
         self.pid = pid or secrets.token_urlsafe(_PID_BYTES)
         self.at: int | None = 0
         """The number of its last write; 0 if there is none; None if that is not known, as a write was not answered."""
-        self.is_over = False
         self.left_at = 0.0
         self.wrote_at = 0.0
         self.lock = asyncio.Lock()
@@ -134,6 +134,7 @@ class Recovery:
         self._refresh_s = refresh_s
         self._kept: dict[str, Kept] = {}  # in the order in which they were written
         self._left: dict[str, Kept] = {}  # of lost connections, in the order in which they were lost
+        self._broker = ""  # the start of the broker that has all of these
         self._due = asyncio.Event()
         self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
         self._again_before = 0.0
@@ -173,17 +174,19 @@ class Recovery:
         BeaconfireError (`unavailable`). If another connection has recovered the session, it ends.
         """
         async with kept.lock:
-            if not kept.is_over:
-                await self._keep(kept)
+            if kept.session is not None:
+                await self._keep(kept, kept.session)
 
     def release(self, kept: Kept) -> None:
         """Its connection is lost. The record stays for the client to come back to, and ends by itself."""
-        kept.is_over = True
+        kept.session = None
         if self._kept.get(kept.pid) is kept:
             del self._kept[kept.pid]
             if kept.record.broker:  # a single broker: if it starts again, the record must be written again
                 kept.left_at = time.monotonic()
                 self._left[kept.pid] = kept
+                if kept.record.broker != self._broker:  # it has just started
+                    self._broker = ""
 
     async def forget(self, kept: Kept) -> None:
         """Its client has left, or may not go on: nothing recovers it. Without the broker, the record ends by itself."""
@@ -237,16 +240,21 @@ class Recovery:
 
     async def _restore_left(self, now: float) -> None:
         """Write the records of lost connections once more, if the broker has started since."""
-        for pid, kept in list(self._left.items()):
-            if kept.left_at + RECOVERED_FOR_S < now or self._left.get(pid) is not kept:
-                self._left.pop(pid, None)
-            elif kept.record.broker == broker_start(self._nc):
-                continue
-            elif self._nc.is_connected:
-                kept.record = replace(kept.record, broker=broker_start(self._nc))
-                with suppress(_TakenOver, *_BROKER_FAILURES):
-                    async with kept.lock:
-                        await self._write(kept, kept.record.encode())
+        while self._left and (first := next(iter(self._left.values()))).left_at + RECOVERED_FOR_S < now:
+            del self._left[first.pid]
+        broker = broker_start(self._nc)
+        if broker == self._broker or not self._nc.is_connected:
+            return
+        self._broker = broker
+        old = [kept for kept in self._left.values() if kept.record.broker != broker]
+        for start in range(0, len(old), CALLS_AT_ONCE):
+            await asyncio.gather(*(self._restore(kept, broker) for kept in old[start : start + CALLS_AT_ONCE]))
+
+    async def _restore(self, kept: Kept, broker: str) -> None:
+        async with kept.lock:
+            kept.record = replace(kept.record, broker=broker)
+            with suppress(_TakenOver, *_BROKER_FAILURES):
+                await self._write(kept, kept.record.encode())
 
     async def _refresh(self, kept: Kept) -> None:
         with suppress(BeaconfireError):  # the next one comes before the older record ends
@@ -280,11 +288,11 @@ class Recovery:
         async with self._turns, asyncio.timeout(self._answer_s):
             return await self._bucket.last(pid)
 
-    async def _keep(self, kept: Kept) -> None:
-        rooms = kept.session.wanted_rooms()
+    async def _keep(self, kept: Kept, session: Recoverable) -> None:
+        before, rooms = kept.record, session.wanted_rooms()
         if rooms is None:
-            rooms = kept.record.rooms
-        kept.record = replace(kept.record, rooms=rooms, broker=broker_start(self._nc))
+            rooms = before.rooms
+        kept.record = replace(before, rooms=rooms, broker=broker_start(self._nc))
         data = kept.record.encode()
         self._wrote(kept)
         try:
@@ -293,21 +301,21 @@ class Recovery:
             else:
                 await self._write(kept, data)
         except _TakenOver:
-            was_over = kept.is_over
-            self.release(kept)
-            if not was_over:
-                kept.session.make_way()
+            if kept.session is not None:
+                self.release(kept)
+                session.make_way()
         except _BROKER_FAILURES as problem:
             NOT_STORED.inc()
             self._complain("could not store the record of a Socket.IO session", problem)
             if kept.may_be_stored:
+                kept.record = before
                 raise BeaconfireError(
                     errors.UNAVAILABLE, "the rooms could not be stored for the recovery of this session: try again"
                 ) from problem
 
     async def _give_up(self, kept: Kept) -> None:
         """End a record that would be too large: its client starts over, and does not come back to fewer rooms."""
-        log.warning("a Socket.IO session has too many rooms to be recovered", session=kept.session.id)
+        log.warning("a Socket.IO session has too many rooms to be recovered", session=kept.record.sid)
         if kept.may_be_stored:
             await self._write(kept, _ENDED)
         self.release(kept)
@@ -329,7 +337,7 @@ class Recovery:
                 try:
                     kept.at = await self._bucket.try_to_put(kept.pid, data, after=before, timeout_s=self._answer_s)
                 except WrongSequence:
-                    if kept.is_over and data != _ENDED:  # it goes on in another process
+                    if kept.session is None and data != _ENDED:  # it goes on elsewhere
                         raise _TakenOver from None
                     continue
                 except (BrokerRefused, CannotStore):
