@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.socketio_followers import SocketIOFollower
-from tests.faults.ways_in import FAULTS, each_was_reached, other_ways, trouble_of
+from tests.faults.ways_in import FAULTS, Fault, connections_cut, each_was_reached, other_ways, trouble_of
 
 SOCKETIO = {"socketio-websocket-0", "socketio-polling-0", "socketio-upgrade-0"}
 
@@ -14,9 +14,23 @@ SOCKETIO = {"socketio-websocket-0", "socketio-polling-0", "socketio-upgrade-0"}
 @pytest.mark.parametrize("name", FAULTS)
 async def test_other_ways_in_lose_repeat_and_reorder_nothing_through_faults(tmp_path: Path, name: str) -> None:
     """The clients of Socket.IO are unmodified, and are recovered each time."""
-    async with other_ways(tmp_path, of_each=2) as (world, front):
+    await bear(FAULTS[name], tmp_path)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("setting", ["BEACONFIRE_TRANSPORT=aiohttp", "BEACONFIRE_WORKERS=2"])
+async def test_other_ways_in_lose_nothing_on_aiohttps_sockets_and_at_gateways_of_several_workers(
+    tmp_path: Path, setting: str
+) -> None:
+    name, _, value = setting.partition("=")
+    await bear(connections_cut, tmp_path, **{name: value})
+
+
+async def bear(fault: Fault, folder: Path, **settings: str) -> None:
+    """Do the damage to gateways with these settings. Fails the test if a client was harmed, or none was reached."""
+    async with other_ways(folder, of_each=2, **settings) as (world, front):
         async with world.writing():
-            await FAULTS[name](world, front, 2)
+            await fault(world, front, 2)
         await world.publish(settlement="s1")  # the last event is one that all clients hear
         await world.settle()
         verdicts = await world.verdicts()

@@ -148,10 +148,12 @@ FAULTS: Mapping[str, Fault] = {
 
 
 @asynccontextmanager
-async def other_ways(folder: Path, *, of_each: int, sabotage: str = "") -> AsyncIterator[tuple[World, Front]]:
+async def other_ways(
+    folder: Path, *, of_each: int, sabotage: str = "", **settings: str
+) -> AsyncIterator[tuple[World, Front]]:
     """A world whose clients come in on every other way, `of_each` on each. `sabotage` is as in `world`."""
     async with AsyncExitStack() as stack:
-        one = await stack.enter_async_context(world(folder, settings=SETTINGS, sabotage=sabotage))
+        one = await stack.enter_async_context(world(folder, settings={**SETTINGS, **settings}, sabotage=sabotage))
         front = await stack.enter_async_context(Front([gateway.port for gateway in one.gateways]).running())
         socketio = [
             SocketIOFollower(f"socketio-{name}-{number}", ROOMS[number % len(ROOMS)], way)
