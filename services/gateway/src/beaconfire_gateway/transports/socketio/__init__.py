@@ -4,6 +4,9 @@ The route of a client: `door` checks its request and opens a connection. The con
 `connection.EngineConnection`, with a session for each of its namespaces (`namespaces`). What carries its packets is an
 object of its own, because it may change: `polling_carrier` or `websocket_carrier`.
 
+A client that lost its connection comes back to its `session`, on any gateway: its rooms are in a record of the broker
+(`recovery`).
+
 A connection belongs to one process, whose id its sid begins with. `polling` answers the requests of all connections,
 and asks that process if a request arrives at another one. The way there: `questions` are about a connection, `sealed`
 with its sid, and `relay` carries them over the broker. `upgrade` lets a client go over to a WebSocket, at any process.
