@@ -84,7 +84,7 @@ export class FallbackLink {
     if (this.#hasEnded) return false;
     if (message.type === "connect") this.#start(message);
     else if (message.type === "refresh") this.#refresh(message);
-    else if (message.type === "unsubscribe") this.#leave(message);
+    else if (message.type === "unsubscribe" && this.#outbox.length === 0) this.#leave(message);
     else this.#outbox.push({ message, tries: 0 });
     if (message.type !== "connect") this.#waiting?.abort(); // what it waits for is not up to date any more
     return true;
@@ -115,7 +115,7 @@ export class FallbackLink {
     this.#reply({ id, success: true });
   }
 
-  /** The next request does not name these rooms. @param {Frame} message */
+  /** The next request does not name these rooms. Behind other messages it is sent as they are. @param {Frame} message */
   #leave({ id, rooms }) {
     for (const room of rooms) this.#rooms.delete(room);
     this.#reply({ id, success: true, rooms: Object.fromEntries(rooms.map((/** @type {string} */ room) => [room, { success: true }])) });
@@ -294,9 +294,8 @@ export class FallbackLink {
     const sent = this.#outbox.find(({ message }) => message["id"] === answer["id"])?.message;
     if (sent === undefined) return;
     this.#outbox = this.#outbox.filter(({ message }) => message !== sent);
-    if (sent.type !== "subscribe") return;
     for (const [room, { success }] of Object.entries(/** @type {Record<string, {success: boolean}>} */ (answer["rooms"] ?? {}))) {
-      if (success) this.#rooms.set(room, sent["types"] ?? undefined);
+      if (success && sent.type === "subscribe") this.#rooms.set(room, sent["types"] ?? undefined);
       else this.#rooms.delete(room);
     }
   }

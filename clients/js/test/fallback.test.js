@@ -133,6 +133,19 @@ test("what the client sends interrupts the wait, and a joined room is named from
   assert.equal(http.last.body.messages, undefined);
 });
 
+test("a room that is left before its join was answered is not asked for again", async () => {
+  const { link, http } = linked("poll");
+  await http.answer([acknowledged()]);
+  link.send({ type: "subscribe", id: 2, rooms: ["user:u1"] });
+  link.send({ type: "unsubscribe", id: 3, rooms: ["user:u1"] });
+  await settle();
+  assert.deepEqual(http.last.body.messages.map(({ id }) => id), [2, 3]);
+  const rooms = { "user:u1": { success: true } };
+  await http.answer([acknowledged(), { type: "reply", id: 2, success: true, rooms }, { type: "reply", id: 3, success: true, rooms }]);
+
+  assert.deepEqual(http.last.body.rooms, ["campaign:c1"]);
+});
+
 test("a message without a reply is sent again, and the link ends after three tries", async () => {
   const { link, http, ends } = linked("poll");
   await http.answer([acknowledged()]);
