@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from beaconfire_gateway.sessions.gateway import Gateway
     from beaconfire_gateway.sessions.session import Session
 
+CLOSE_TIMEOUT_S = 5.0
+"""How long a client may take to answer a goodbye. Then its connection is aborted."""
+MIXED_IN: tuple[str, ...] = ()
+"""The slots of a class that is mixed in. No literal, because mypy would then refuse every attribute."""
+
 
 def farewell(error: BeaconfireError | None) -> tuple[int, str]:
     """The close code and the reason of a WebSocket whose session ended with an error, or was replaced (None)."""

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
-from beaconfire_gateway.sessions.connection import Carrier
+from beaconfire_gateway.sessions.connection import MIXED_IN, Carrier
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports.aiohttp_full import Full
-from beaconfire_gateway.transports.socket_connection import MIXED_IN
 
 SLOTS = ("_closing", "_is_full", "_socket")
 """The slots of an `AiohttpConnection`, which the class that mixes it in has to name."""

@@ -8,12 +8,12 @@ from contextlib import suppress
 
 from aiohttp import HttpVersion11, web
 
+from beaconfire_gateway.sessions.connection import CLOSE_TIMEOUT_S
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports.aiohttp_connection import SLOTS, AiohttpConnection, AiohttpEnd
 from beaconfire_gateway.transports.aiohttp_full import Full
 from beaconfire_gateway.transports.event_stream import WIRE, EventStream, Opening, first_line, last_event
-from beaconfire_gateway.transports.socket_connection import CLOSE_TIMEOUT_S
 from beaconfire_gateway.transports.tcp_acks import acknowledges
 from beaconfire_gateway.wire.messages import Connect
 from beaconfire_kit.errors import BeaconfireError

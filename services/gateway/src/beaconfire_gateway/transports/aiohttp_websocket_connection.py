@@ -14,12 +14,12 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from beaconfire_gateway.sessions.connection import CLOSE_TIMEOUT_S, MIXED_IN
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.aiohttp_connection import SLOTS, AiohttpConnection, AiohttpEnd
 from beaconfire_gateway.transports.aiohttp_full import Full
-from beaconfire_gateway.transports.socket_connection import CLOSE_TIMEOUT_S, MIXED_IN
 from beaconfire_gateway.transports.websocket_half import WebSocketHalf
 from beaconfire_gateway.wire.websocket_frames import FrameError, Opcode, encode, encode_close
 from beaconfire_kit import errors, logs

@@ -7,14 +7,13 @@ socket of ours and on aiohttp's, as `websocket` and `aiohttp_websocket` have the
 from aiohttp import web
 from pydantic import ConfigDict, field_validator
 
-from beaconfire_gateway.sessions.connection import farewell
+from beaconfire_gateway.sessions.connection import MIXED_IN, farewell
 from beaconfire_gateway.sessions.gateway import Gateway, Incoming
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.transports.admission import offered_token
 from beaconfire_gateway.transports.aiohttp_websocket import AiohttpWebSocket
 from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket
-from beaconfire_gateway.transports.socket_connection import MIXED_IN
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.wanted import Wanted, read_query
 from beaconfire_gateway.transports.websocket import WebSocket

@@ -4,17 +4,13 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 from beaconfire_gateway.fanout.targets import Writer
-from beaconfire_gateway.sessions.connection import Carrier
+from beaconfire_gateway.sessions.connection import CLOSE_TIMEOUT_S, MIXED_IN, Carrier
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.sockets import Sockets
 
-CLOSE_TIMEOUT_S = 5.0
-"""How long a client may take to answer a goodbye. Then it is aborted."""
 SLOTS = ("_closing", "_descriptor", "_sockets")
 """The slots of a `SocketConnection`, which the class that mixes it in has to name."""
-MIXED_IN: tuple[str, ...] = ()
-"""The slots of a class that is mixed in. No literal, because mypy would then refuse every attribute."""
 
 
 class SocketConnection(Carrier):

@@ -3,8 +3,9 @@
 It knows no session: whatever speaks over a WebSocket says what a message is to it (`on_text`, `on_binary`).
 """
 
-from beaconfire_gateway.transports.socket_connection import MIXED_IN, SocketConnection
+from beaconfire_gateway.sessions.connection import MIXED_IN
 from beaconfire_gateway.transports.socket_connection import SLOTS as SOCKET_SLOTS
+from beaconfire_gateway.transports.socket_connection import SocketConnection
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_half import WebSocketHalf
 from beaconfire_gateway.wire.deflate import InflatingReader

@@ -3,9 +3,8 @@
 import time
 from abc import abstractmethod
 
-from beaconfire_gateway.sessions.connection import Carrier, farewell
+from beaconfire_gateway.sessions.connection import MIXED_IN, Carrier, farewell
 from beaconfire_gateway.sessions.session import Session
-from beaconfire_gateway.transports.socket_connection import MIXED_IN
 from beaconfire_gateway.wire.websocket_frames import FrameError, Opcode, encode
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError

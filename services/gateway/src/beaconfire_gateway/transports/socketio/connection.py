@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from beaconfire_gateway.fanout.targets import Target, Writer
-from beaconfire_gateway.sessions.connection import Carrier, SharedConnection
+from beaconfire_gateway.sessions.connection import MIXED_IN, Carrier, SharedConnection
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.moving import pack
 from beaconfire_gateway.sessions.session import Session
-from beaconfire_gateway.transports.socket_connection import MIXED_IN
 from beaconfire_gateway.transports.websocket_half import CONTROL_PER_MINUTE
 from beaconfire_gateway.wire.engineio import PING, InvalidPacket, Packet, PacketType
 from beaconfire_kit import logs

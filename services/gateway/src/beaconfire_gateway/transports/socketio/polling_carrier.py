@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
+from beaconfire_gateway.sessions.connection import CLOSE_TIMEOUT_S
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.timers import Call
-from beaconfire_gateway.transports.socket_connection import CLOSE_TIMEOUT_S
 from beaconfire_gateway.transports.socketio.answers import BAD_REQUEST, OK, TOO_MANY, Answer
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier
 from beaconfire_gateway.transports.socketio.sealed import name_of

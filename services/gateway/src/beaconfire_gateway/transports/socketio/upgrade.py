@@ -19,11 +19,11 @@ from typing import Any
 
 from aiohttp import web
 
+from beaconfire_gateway.sessions.connection import MIXED_IN
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.moving import AGAIN_S, TRIES
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket
-from beaconfire_gateway.transports.socket_connection import MIXED_IN
 from beaconfire_gateway.transports.socketio.answers import UNKNOWN_SID
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier
 from beaconfire_gateway.transports.socketio.polling import AdoptConnection

@@ -1,13 +1,12 @@
 """Carry an Engine.IO connection over a WebSocket, on a socket of ours or of aiohttp's: each packet is a frame."""
 
-from beaconfire_gateway.sessions.connection import farewell
+from beaconfire_gateway.sessions.connection import MIXED_IN, farewell
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports.aiohttp_websocket_connection import (
     AIOHTTP_SLOTS,
     AiohttpSocket,
     AiohttpWebSocketConnection,
 )
-from beaconfire_gateway.transports.socket_connection import MIXED_IN
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_connection import SLOTS, WebSocketConnection
