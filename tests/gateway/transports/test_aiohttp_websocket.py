@@ -20,8 +20,8 @@ from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.gateway import Incoming
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports.aiohttp_full import Full
-from beaconfire_gateway.transports.aiohttp_websocket import AiohttpWebSocket
 from beaconfire_gateway.transports.aiohttp_websocket_connection import serve
+from beaconfire_gateway.transports.websocket import AiohttpWebSocket
 from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.messages import Degraded
 from beaconfire_gateway.wire.native import Native

@@ -1,7 +1,7 @@
 """One session of the plain protocol over a WebSocket: `GET /ws?token=…`, without a subprotocol.
 
-The request says everything that `connect` says, so the session starts without a message. Two classes have it on a
-socket of ours and on aiohttp's, as `websocket` and `aiohttp_websocket` have the native protocol.
+The request says everything that `connect` says, so the session starts without a message. As in `websocket`, one class
+has it on a socket of ours, and one on a socket that aiohttp serves.
 """
 
 from aiohttp import web
@@ -12,11 +12,10 @@ from beaconfire_gateway.sessions.gateway import Gateway, Incoming
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.transports.admission import offered_token
-from beaconfire_gateway.transports.aiohttp_websocket import AiohttpWebSocket
 from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.wanted import Wanted, read_query
-from beaconfire_gateway.transports.websocket import WebSocket
+from beaconfire_gateway.transports.websocket import AiohttpWebSocket, WebSocket
 from beaconfire_gateway.transports.websocket_half import WebSocketHalf
 from beaconfire_gateway.wire.messages import Connect, Message, Position, Subscribe
 from beaconfire_gateway.wire.wire import Wire

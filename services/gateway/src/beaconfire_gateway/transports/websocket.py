@@ -1,18 +1,25 @@
-"""One session over a WebSocket on a socket of ours: each text message is a message of the session's dialect."""
+"""One session over a WebSocket: each text message is a message of the session's dialect.
+
+Session and connection are one object. One class has it on a socket of ours, and one on a socket that aiohttp serves.
+"""
 
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import State
 from beaconfire_gateway.sessions.sole_session import SoleSession
+from beaconfire_gateway.transports.aiohttp_websocket_connection import (
+    AIOHTTP_SLOTS,
+    AiohttpSocket,
+    AiohttpWebSocketConnection,
+)
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_connection import SLOTS, WebSocketConnection
 from beaconfire_gateway.wire.wire import Wire
 
 
 class WebSocket(WebSocketConnection, SoleSession):
-    """See the module. Session and connection are one object.
+    """On a socket of ours. Raises OSError if the descriptor cannot be served; it is closed then.
 
-    Raises OSError if the descriptor cannot be served; it is closed then. `inflates`: whether the client may compress
-    its messages.
+    `inflates` says whether the client may compress its messages.
     """
 
     __slots__ = SLOTS
@@ -38,3 +45,23 @@ class WebSocket(WebSocketConnection, SoleSession):
         """Write whole frames, now, unless the session is closed."""
         if self.state is not State.CLOSED:
             self._sockets.write(self._descriptor, data)
+
+
+class AiohttpWebSocket(AiohttpWebSocketConnection, SoleSession):
+    """On a socket that aiohttp serves."""
+
+    __slots__ = AIOHTTP_SLOTS
+
+    def __init__(
+        self, gateway: Gateway, wire: Wire, socket: AiohttpSocket, *, address: str, offered_token: str
+    ) -> None:
+        self._serve_aiohttp(socket)
+        super().__init__(gateway, wire, address=address, offered_token=offered_token)
+
+    def on_text(self, payload: bytes) -> None:
+        self.receive(payload)
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames, now, unless the session is closed."""
+        if self.state is not State.CLOSED:
+            super().write(data)
