@@ -1,7 +1,7 @@
 """The transports: how clients' bytes come in and go out.
 
-The route of a WebSocket: `handshake` checks the request, with `admission` and `upgrade`. `websocket_opening` opens it,
-and `handover` takes its socket from aiohttp. `sockets` serves the descriptor from then on, and `socket_connection` is
+The route of a WebSocket: `handshake` checks the request, with `admission`. `websocket_opening` opens it, and `handover`
+takes its socket from aiohttp. `sockets` serves the descriptor from then on, and `socket_connection` is
 the descriptor's life. `websocket_connection` reads frames, and `websocket` gives each message to its session.
 `subprotocols` names the dialect. If sockets stay with aiohttp, `aiohttp_connection` and `aiohttp_websocket_connection`
 take the places of `socket_connection` and `websocket_connection`. `websocket_half` is what both WebSockets share.

@@ -13,9 +13,13 @@ from beaconfire_gateway.transports import plain
 from beaconfire_gateway.transports.admission import Admission, offered_token
 from beaconfire_gateway.transports.plain import AiohttpPlainWebSocket, PlainWebSocket
 from beaconfire_gateway.transports.subprotocols import PLAIN, PLAIN_RESUMING, SUBPROTOCOLS, Subprotocols
-from beaconfire_gateway.transports.upgrade import offered_subprotocols
 from beaconfire_gateway.transports.websocket import AiohttpWebSocket, WebSocket
-from beaconfire_gateway.transports.websocket_opening import MakesAiohttps, MakesOurs, WebSocketOpening
+from beaconfire_gateway.transports.websocket_opening import (
+    MakesAiohttps,
+    MakesOurs,
+    WebSocketOpening,
+    offered_subprotocols,
+)
 from beaconfire_gateway.wire.deflate import Agreement, MalformedOffer, negotiate
 from beaconfire_kit.errors import BeaconfireError
 
