@@ -14,7 +14,7 @@ from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier, EngineConnection
-from beaconfire_gateway.transports.socketio.door import Door
+from beaconfire_gateway.transports.socketio.handler import SocketIOHandler
 from beaconfire_gateway.transports.socketio.polling_carrier import Carriers, PollingCarrier
 from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
@@ -90,9 +90,9 @@ async def engine_process(
     admission = Admission(core, allowed_origins=(), addresses=ClientAddresses(settings))
     sockets = None if transport == "aiohttp" else Sockets(loop)
     opening = WebSocketOpening(core, admission, sockets=sockets, max_buffer_bytes=262_144)
-    door = Door(core, admission, opening, relay, connect, adopt)
+    handler = SocketIOHandler(core, admission, opening, relay, connect, adopt)
     app = application(settings, ready=lambda: None)
-    app.router.add_route("*", PATH, door.handle)
+    app.router.add_route("*", PATH, handler.handle)
     app.on_shutdown.append(_closing(core))
     await broker.connect(
         broker_settings(server, "gateway"), "test", client=client, on_closed=lambda: pytest.fail("lost the broker")
@@ -103,7 +103,7 @@ async def engine_process(
     try:
         with nullcontext() if sockets is None else closing(sockets):
             async with listening(app, settings, name="test") as at:
-                yield EngineProcess(at.url, core, door.carriers, client)
+                yield EngineProcess(at.url, core, handler.carriers, client)
     finally:
         watching.cancel()
         await asyncio.wait((watching,))

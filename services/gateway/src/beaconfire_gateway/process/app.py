@@ -42,7 +42,7 @@ from beaconfire_gateway.transports import cors
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.handshake import Handshake
 from beaconfire_gateway.transports.poll import LongPolls
-from beaconfire_gateway.transports.socketio.door import Door
+from beaconfire_gateway.transports.socketio.handler import SocketIOHandler
 from beaconfire_gateway.transports.socketio.namespaces import Namespaces
 from beaconfire_gateway.transports.socketio.recovery import Recovery
 from beaconfire_gateway.transports.socketio.relay import Relay
@@ -72,7 +72,7 @@ TRANSPORTS = (
     "* /socket.io",
     "* /socket.io/",
 )
-"""The routes of the transports. `_open_doors` has a handler for each of them, and for `PRESENCE`."""
+"""The routes of the transports. `_make_handlers` makes the handler of each of them, and for `PRESENCE`."""
 CHECK_EVERY_S, CHECK = 0.02, 100
 """Events that no session heard are checked at a pace that leaves the core to those that are: 5,000 a second, 5 %."""
 FINISH_REQUESTS_S = 2.0
@@ -104,8 +104,8 @@ def build(
     app[CROSS_ORIGIN] = cors.RULES
     for route in (*TRANSPORTS, PRESENCE):
         method, path = route.split()
-        door = process.door_of(route)
-        app.router.add_route(method, path, for_event_sources(door) if route == EVENT_SOURCES else door)
+        handler = process.handler_of(route)
+        app.router.add_route(method, path, for_event_sources(handler) if route == EVENT_SOURCES else handler)
     operators = Operators(process.hub, process.limits, process.users, process.door)
     document = CatalogueDocument(process.timeline)
     own = operators.routes_of_a_worker() if worker else operators.routes()
@@ -135,7 +135,7 @@ class _Process:
         self._intake: Intake | None = None
         self._relay: Relay | None = None
         self._recovery: Recovery | None = None
-        self._doors: Mapping[str, Handler] = {}
+        self._handlers: Mapping[str, Handler] = {}
         self._attendance: GatewayAttendance | None = None
         self._gateway: Gateway | None = None
 
@@ -146,16 +146,16 @@ class _Process:
             return "starting: waiting for the broker"
         return self._intake.why_not_ready()
 
-    def door_of(self, route: str) -> Handler:
+    def handler_of(self, route: str) -> Handler:
         """The handler of a transport's route. It answers 503 before the gateway is ready, and once it closes."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             if self._stopping:
                 raise going_away()
-            door = self._doors.get(route)
-            if door is None or self._intake is None or not self._intake.ready:
+            handler = self._handlers.get(route)
+            if handler is None or self._intake is None or not self._intake.ready:
                 raise BeaconfireError(errors.UNAVAILABLE, "starting, try again", retry_after_ms=1000)
-            return await door(request)
+            return await handler(request)
 
         return handle
 
@@ -251,8 +251,8 @@ class _Process:
         await self._relay.subscribe()
         recovery = self._recovery = Recovery(nc)
         admission = Admission(gateway, allowed_origins=settings.allowed_origins, addresses=ClientAddresses(settings))
-        self._doors = {
-            **self._open_doors(gateway, admission, nc, self._relay, recovery, sockets),
+        self._handlers = {
+            **self._make_handlers(gateway, admission, nc, self._relay, recovery, sockets),
             PRESENCE: ForBackends(gateway, attendance, admission, verifier, auth).handle,
         }
         await revisions.subscribe()
@@ -275,7 +275,7 @@ class _Process:
             tasks.create_task(_turn(gateway, Collector(authorization.let_go, held_s)), name="timers")
             tasks.create_task(_check(delivery), name="unchecked events")
 
-    def _open_doors(
+    def _make_handlers(
         self,
         gateway: Gateway,
         admission: Admission,
@@ -289,7 +289,7 @@ class _Process:
         opening = WebSocketOpening(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         compression = settings.compression and sockets is not None
         namespaces = Namespaces(gateway, recovery, settings.socketio_namespaces)
-        socketio = Door(gateway, admission, opening, relay, namespaces.connect, namespaces.adopt)
+        socketio = SocketIOHandler(gateway, admission, opening, relay, namespaces.connect, namespaces.adopt)
         sse = Sse(gateway, admission, Tickets(nc), sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         polls = LongPolls(gateway, admission, max_buffer_bytes=settings.max_buffer_bytes)
         return {

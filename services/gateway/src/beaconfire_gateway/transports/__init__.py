@@ -24,7 +24,7 @@ A new transport is made in these places, and in no other:
   may override (`sessions.session.Session`). `socketio/recovery` and `poll` do.
 * In `wire`, a framing if its bytes travel in another way, and a dialect if its clients speak another protocol. A
   dialect over the existing WebSocket is a line in `subprotocols`.
-* In `process/app`, its routes: a line in `TRANSPORTS` and its handler in `_open_doors`.
+* In `process/app`, its routes: a line in `TRANSPORTS` and its handler in `_make_handlers`.
 * In `pyproject.toml`, the place of each new file in the layers.
 * In `tests/gateway/transports/ways.py`, a way into a gateway. The table of cases in `test_every_way` then runs on it.
 

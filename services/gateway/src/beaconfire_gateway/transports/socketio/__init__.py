@@ -1,6 +1,6 @@
 """Socket.IO v4 for unmodified clients: Engine.IO over WebSocket and over long polling, on any gateway process.
 
-The route of a client: `door` checks its request and opens a connection. The connection is one
+The route of a client: `handler` checks its request and opens a connection. The connection is one
 `connection.EngineConnection`, with a session for each of its namespaces (`namespaces`). What carries its packets is an
 object of its own, because it may change: `polling_carrier` or `websocket_carrier`.
 

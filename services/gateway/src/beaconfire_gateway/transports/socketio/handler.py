@@ -1,4 +1,4 @@
-"""The door of Engine.IO clients: check the request, and open a connection, or pass it to `polling` or `upgrade`.
+"""Answer `/socket.io`: check the request, and open a connection, or pass it to `polling` or `upgrade`.
 
 Refusals are those of Engine.IO: status 400 with `{"code", "message"}`. Clients of Socket.IO 2 and older speak Engine.IO
 3, and are refused with code 5.
@@ -28,7 +28,7 @@ from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
 from beaconfire_gateway.wire.engineio import VERSION, open_packet
 
 
-class Door:
+class SocketIOHandler:
     """See the module. `make` and `adopt` make connections, once the door has counted them."""
 
     def __init__(
