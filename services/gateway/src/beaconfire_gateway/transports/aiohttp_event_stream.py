@@ -13,7 +13,7 @@ from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports.aiohttp_connection import SLOTS, AiohttpConnection, AiohttpEnd
 from beaconfire_gateway.transports.aiohttp_full import Full
-from beaconfire_gateway.transports.event_stream import WIRE, EventStream, Opening, first_line, last_event
+from beaconfire_gateway.transports.event_stream import WIRE, AnswerHead, EventStream, first_line, last_event
 from beaconfire_gateway.transports.tcp_acks import acknowledges
 from beaconfire_gateway.wire.messages import Connect
 from beaconfire_kit.errors import BeaconfireError
@@ -25,7 +25,7 @@ async def serve(
     request: web.Request,
     *,
     address: str,
-    opening: Opening,
+    head: AnswerHead,
     asked: Connect,
     full_bytes: int,
     full: Full,
@@ -38,11 +38,11 @@ async def serve(
         with when_client_leaves(request, stream.abort):
             stream.start(asked)
             error = await stream.decided
-            if error is not None and opening.refuses_in_a_stream(error):
-                return web.Response(body=last_event(error), headers=opening.stream_headers)
+            if error is not None and head.refuses_in_a_stream(error):
+                return web.Response(body=last_event(error), headers=head.stream_headers)
             if error is not None:
                 raise error
-            response = web.StreamResponse(headers=opening.stream_headers)
+            response = web.StreamResponse(headers=head.stream_headers)
             response.force_close()
             if is_chunked:
                 response.enable_chunked_encoding()

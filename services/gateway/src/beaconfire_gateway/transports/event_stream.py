@@ -43,8 +43,8 @@ _STREAM_HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """How the answer begins: headers of it, whatever its status is, and whether its client is an `EventSource`."""
+class AnswerHead:
+    """How an answer begins: its headers, whatever its status is, and whether its client is an `EventSource`."""
 
     headers: Sequence[tuple[str, str]]
     is_event_source: bool = False
@@ -52,8 +52,8 @@ class Opening:
     stream that ends."""
 
     @classmethod
-    def of(cls, request: web.Request, *, cookies: Iterable[str] = (), is_event_source: bool = False) -> "Opening":
-        """The opening for a request. `cookies` are values of `Set-Cookie`."""
+    def of(cls, request: web.Request, *, cookies: Iterable[str] = (), is_event_source: bool = False) -> "AnswerHead":
+        """The head of the answer to a request. `cookies` are values of `Set-Cookie`."""
         headers = {CORRELATION_HEADER: correlation_id(request), **cross_origin_headers(request)}
         return cls((*headers.items(), *((hdrs.SET_COOKIE, one) for one in cookies)), is_event_source)
 
@@ -74,7 +74,7 @@ def first_line() -> bytes:
 
 def refusal_in_a_stream(request: web.Request, error: BeaconfireError) -> web.Response:
     """Answer an `EventSource` with a stream that ends at once, so that it connects again."""
-    return web.Response(body=last_event(error), headers=Opening.of(request).stream_headers)
+    return web.Response(body=last_event(error), headers=AnswerHead.of(request).stream_headers)
 
 
 def last_event(error: BeaconfireError | None) -> bytes:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from aiohttp import hdrs
 
 from beaconfire_gateway.sessions.gateway import Gateway
-from beaconfire_gateway.transports.event_stream import WIRE, EventStream, Opening, first_line, last_event
+from beaconfire_gateway.transports.event_stream import WIRE, AnswerHead, EventStream, first_line, last_event
 from beaconfire_gateway.transports.socket_connection import SLOTS, SocketConnection
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.tcp_acks import acknowledges
@@ -23,7 +23,7 @@ MAX_UNASKED_BYTES = 65_536
 class SocketEventStream(SocketConnection, EventStream):
     """See the module. Raises OSError if the descriptor cannot be served; it is closed then."""
 
-    __slots__ = (*SLOTS, "_opening", "_unasked")
+    __slots__ = (*SLOTS, "_head", "_unasked")
 
     def __init__(
         self,
@@ -32,10 +32,10 @@ class SocketEventStream(SocketConnection, EventStream):
         descriptor: int,
         *,
         address: str,
-        opening: Opening,
+        head: AnswerHead,
         request: Connect,
     ) -> None:
-        self._opening: Opening | None = opening
+        self._head: AnswerHead | None = head
         self._unasked = 0
         self._serve(sockets, descriptor)
         super().__init__(gateway, WIRE, address=address)
@@ -48,26 +48,26 @@ class SocketEventStream(SocketConnection, EventStream):
 
     def write(self, data: bytes) -> None:
         """Write bytes, now; nothing before the client is let in, and nothing after the last event."""
-        if self._opening is None:
+        if self._head is None:
             super().write(data)
 
     def _begin(self) -> None:
-        opening, self._opening = self._opening, None
-        assert opening is not None
-        self.write(_head(200, opening.stream_headers) + first_line())
+        head, self._head = self._head, None
+        assert head is not None
+        self.write(_encode_head(200, head.stream_headers) + first_line())
 
     def _refuse(self, error: BeaconfireError) -> None:
-        opening = self._opening
-        assert opening is not None
-        if opening.refuses_in_a_stream(error):
-            self._finish(_head(200, opening.stream_headers) + last_event(error))
+        head = self._head
+        assert head is not None
+        if head.refuses_in_a_stream(error):
+            self._finish(_encode_head(200, head.stream_headers) + last_event(error))
             return
         answer = error_answer(error)
         harden(answer)
         body = answer.body
         assert isinstance(body, bytes)
-        headers = [*answer.headers.items(), *opening.headers, (hdrs.CONTENT_LENGTH, str(len(body)))]
-        self._finish(_head(answer.status, headers) + body)
+        headers = [*answer.headers.items(), *head.headers, (hdrs.CONTENT_LENGTH, str(len(body)))]
+        self._finish(_encode_head(answer.status, headers) + body)
 
     def _finish(self, data: bytes) -> None:
         self._say_goodbye(data)
@@ -82,7 +82,7 @@ class SocketEventStream(SocketConnection, EventStream):
                 end.detach()
 
 
-def _head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
+def _encode_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """The head of an answer that ends with its connection."""
     own = ((hdrs.DATE, formatdate(usegmt=True)), (hdrs.CONNECTION, "close"))
     lines = [f"{name}: {value}" for name, value in (*headers, *own)]

@@ -15,7 +15,7 @@ from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports import aiohttp_event_stream
 from beaconfire_gateway.transports.admission import OPENED, Admission, is_own_origin
 from beaconfire_gateway.transports.aiohttp_full import FULL_AT, Full
-from beaconfire_gateway.transports.event_stream import Opening, refusal_in_a_stream
+from beaconfire_gateway.transports.event_stream import AnswerHead, refusal_in_a_stream
 from beaconfire_gateway.transports.handover import hand_over
 from beaconfire_gateway.transports.socket_event_stream import SocketEventStream
 from beaconfire_gateway.transports.sockets import Sockets
@@ -72,7 +72,7 @@ class Sse:
         wanted = await read_wanted(request, Wanted)
         asked = wanted.connect(required_token(request), last_event_id=request.headers.get(LAST_EVENT_ID))
         address = self._admission.enter(request)
-        return await self._stream(request, address, asked, Opening.of(request))
+        return await self._stream(request, address, asked, AnswerHead.of(request))
 
     async def issue(self, request: web.Request) -> web.StreamResponse:
         """`POST /sse/tickets`. Answers 201 with a ticket, or 400, 401, 403, 413, 429 or 503."""
@@ -109,25 +109,23 @@ class Sse:
         except BaseException:
             self._admission.refuse_entered(address, "ticket")
             raise
-        opening = Opening.of(request, cookies=redeemed.cookies, is_event_source=True)
-        return await self._stream(request, address, asked, opening)
+        head = AnswerHead.of(request, cookies=redeemed.cookies, is_event_source=True)
+        return await self._stream(request, address, asked, head)
 
-    async def _stream(self, request: web.Request, address: str, asked: Connect, opening: Opening) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, address: str, asked: Connect, head: AnswerHead) -> web.StreamResponse:
         transport = request.transport
         if transport is None or transport.is_closing():
             self._admission.refuse_entered(address, "gone")
             raise asyncio.CancelledError
         if self._sockets is not None:
-            make = partial(
-                SocketEventStream, self._gateway, self._sockets, address=address, opening=opening, request=asked
-            )
+            make = partial(SocketEventStream, self._gateway, self._sockets, address=address, head=head, request=asked)
             hand_over(request, self._admission, address, make, b"")
         OPENED.inc()
         return await aiohttp_event_stream.serve(
             self._gateway,
             request,
             address=address,
-            opening=opening,
+            head=head,
             asked=asked,
             full_bytes=self._full_bytes,
             full=self._full,
