@@ -18,11 +18,11 @@ from beaconfire_gateway.transports.aiohttp_websocket_connection import (
     AiohttpSocket,
     AiohttpWebSocketConnection,
 )
+from beaconfire_gateway.transports.any_websocket import AnyWebSocket
 from beaconfire_gateway.transports.socket_connection import SLOTS as SOCKET_SLOTS
 from beaconfire_gateway.transports.socket_connection import SocketConnection
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_connection import SLOTS, WebSocketConnection
-from beaconfire_gateway.transports.websocket_half import WebSocketHalf
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.framing import TextFrames
@@ -49,7 +49,7 @@ class InNamespace(TextFrames):
 NAMESPACES = {name: Wire(Words(), InNamespace(name)) for name in ("/a", "/b")}
 
 
-class Namespaced(WebSocketHalf, SharedConnection):
+class Namespaced(AnyWebSocket, SharedConnection):
     """A WebSocket whose messages name the session that they are for: `/a connect ann e:10 campaign:c1`.
 
     This is what is the same on a socket of ours and on aiohttp's.

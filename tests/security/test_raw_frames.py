@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from beaconfire_gateway.transports.websocket_half import CONTROL_PER_MINUTE
+from beaconfire_gateway.transports.any_websocket import CONTROL_PER_MINUTE
 from beaconfire_gateway.wire.websocket_frames import MAX_FRAGMENTS, Opcode, encode
 from tests.security.conftest import Target, hears, rss_bytes
 from tests.websocket import client_frame, connection, handshake

@@ -18,8 +18,8 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.process.settings import Settings
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import State
+from beaconfire_gateway.transports.any_websocket import PING_FRAME
 from beaconfire_gateway.transports.plain import PlainWebSocket
-from beaconfire_gateway.transports.websocket_half import PING_FRAME
 from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.messages import Connect
 from beaconfire_gateway.wire.plain import Plain

@@ -4,7 +4,7 @@ The route of a WebSocket: `handshake` checks the request, with `admission`. `web
 takes its socket from aiohttp. `sockets` serves the descriptor from then on, and `socket_connection` is
 the descriptor's life. `websocket_connection` reads frames, and `websocket` gives each message to its session.
 `subprotocols` names the dialect. If sockets stay with aiohttp, `aiohttp_connection` and `aiohttp_websocket_connection`
-take the places of `socket_connection` and `websocket_connection`. `websocket_half` is what both WebSockets share.
+take the places of `socket_connection` and `websocket_connection`. `any_websocket` is what both WebSockets share.
 
 A client that offers no subprotocol speaks the plain protocol: `plain` starts its session from its address.
 

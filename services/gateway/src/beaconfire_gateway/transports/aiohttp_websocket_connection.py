@@ -20,7 +20,7 @@ from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.aiohttp_connection import SLOTS, AiohttpConnection, AiohttpEnd
 from beaconfire_gateway.transports.aiohttp_full import Full
-from beaconfire_gateway.transports.websocket_half import WebSocketHalf
+from beaconfire_gateway.transports.any_websocket import AnyWebSocket
 from beaconfire_gateway.wire.websocket_frames import FrameError, Opcode, encode, encode_close
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
@@ -90,7 +90,7 @@ async def serve(
     return response
 
 
-class AiohttpWebSocketConnection(AiohttpConnection, WebSocketHalf):
+class AiohttpWebSocketConnection(AiohttpConnection, AnyWebSocket):
     """Reads messages, answers pings and close frames, and ends a connection whose bytes have no meaning.
 
     As `WebSocketConnection`, it is mixed in and has no slots. The class that does so names `AIOHTTP_SLOTS` among its

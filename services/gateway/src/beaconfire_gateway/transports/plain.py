@@ -13,10 +13,10 @@ from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.transports.admission import offered_token
 from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket
+from beaconfire_gateway.transports.any_websocket import AnyWebSocket
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.wanted import Wanted, read_query
 from beaconfire_gateway.transports.websocket import AiohttpWebSocket, WebSocket
-from beaconfire_gateway.transports.websocket_half import WebSocketHalf
 from beaconfire_gateway.wire.messages import Connect, Message, Position, Subscribe
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
@@ -48,8 +48,8 @@ class _Wanted(Wanted):
         return cursor or None
 
 
-class Plain(WebSocketHalf, SoleSession):
-    """What is the same on both kinds of sockets."""
+class PlainSession(AnyWebSocket, SoleSession):
+    """A session of the plain protocol, whoever serves its socket."""
 
     __slots__ = MIXED_IN
 
@@ -101,7 +101,7 @@ class Plain(WebSocketHalf, SoleSession):
             self._cursor = None
 
 
-class PlainWebSocket(Plain, WebSocket):
+class PlainWebSocket(PlainSession, WebSocket):
     """On a socket of ours."""
 
     __slots__ = ("_cursor",)
@@ -121,7 +121,7 @@ class PlainWebSocket(Plain, WebSocket):
         self._start(request)
 
 
-class AiohttpPlainWebSocket(Plain, AiohttpWebSocket):
+class AiohttpPlainWebSocket(PlainSession, AiohttpWebSocket):
     """On a socket that aiohttp serves."""
 
     __slots__ = ("_cursor",)

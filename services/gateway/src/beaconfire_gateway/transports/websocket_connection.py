@@ -4,10 +4,10 @@ It knows no session: whatever speaks over a WebSocket says what a message is to 
 """
 
 from beaconfire_gateway.sessions.connection import MIXED_IN
+from beaconfire_gateway.transports.any_websocket import AnyWebSocket
 from beaconfire_gateway.transports.socket_connection import SLOTS as SOCKET_SLOTS
 from beaconfire_gateway.transports.socket_connection import SocketConnection
 from beaconfire_gateway.transports.sockets import Sockets
-from beaconfire_gateway.transports.websocket_half import WebSocketHalf
 from beaconfire_gateway.wire.deflate import InflatingReader
 from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
 from beaconfire_kit import errors, logs
@@ -23,7 +23,7 @@ SLOTS = (*SOCKET_SLOTS, "_broken", "_controls_empty_at", "_inflates", "_read_aft
 _TEXT, _BINARY, _CLOSE, _PING = (int(code) for code in (Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING))
 
 
-class WebSocketConnection(WebSocketHalf, SocketConnection):
+class WebSocketConnection(AnyWebSocket, SocketConnection):
     """Reads frames, answers pings and close frames, and ends a connection whose bytes have no meaning.
 
     As `SocketConnection`, it is mixed in, and has no slots.

@@ -18,7 +18,7 @@ from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.moving import pack
 from beaconfire_gateway.sessions.session import Session
-from beaconfire_gateway.transports.websocket_half import CONTROL_PER_MINUTE
+from beaconfire_gateway.transports.any_websocket import CONTROL_PER_MINUTE
 from beaconfire_gateway.wire.engineio import PING, InvalidPacket, Packet, PacketType
 from beaconfire_kit import logs
 from beaconfire_kit.errors import BeaconfireError

@@ -7,16 +7,16 @@ from beaconfire_gateway.transports.aiohttp_websocket_connection import (
     AiohttpSocket,
     AiohttpWebSocketConnection,
 )
+from beaconfire_gateway.transports.any_websocket import AnyWebSocket
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_connection import SLOTS, WebSocketConnection
-from beaconfire_gateway.transports.websocket_half import WebSocketHalf
 from beaconfire_gateway.wire.engineio import InvalidPacket, Packet, PacketType, decode
 from beaconfire_gateway.wire.websocket_frames import FrameError
 from beaconfire_kit.errors import BeaconfireError
 
 
-class PacketFrames(WebSocketHalf, EngineCarrier):
+class PacketFrames(AnyWebSocket, EngineCarrier):
     """What is the same on both kinds of sockets. A connection never leaves a WebSocket."""
 
     __slots__ = MIXED_IN

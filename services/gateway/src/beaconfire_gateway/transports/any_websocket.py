@@ -1,4 +1,4 @@
-"""The half of a WebSocket towards its client that is the same on sockets of ours and on aiohttp's."""
+"""What is the same of every WebSocket, on a socket of ours or of aiohttp's: text, pings and pongs, and how it ends."""
 
 import time
 from abc import abstractmethod
@@ -15,8 +15,8 @@ CONTROL_PER_MINUTE = 600
 PING_FRAME = encode(b"", Opcode.PING)
 
 
-class WebSocketHalf(Carrier):
-    """A carrier whose client sends text messages, pings and pongs. `ping` and `hang_up` are for a `Connection`.
+class AnyWebSocket(Carrier):
+    """A WebSocket, whoever serves its socket. `ping` and `hang_up` are for a `Connection`.
 
     Like the classes that serve the socket, it is mixed in, and has no slots.
     """
