@@ -4,8 +4,9 @@ from aiohttp import hdrs, web
 
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
-from beaconfire_kit import logs, metrics
+from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.client_addresses import client_network
+from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.web import bearer_token
 
@@ -76,5 +77,13 @@ def is_own_origin(request: web.Request) -> bool:
 
 
 def offered_token(request: web.Request) -> str:
-    """The token that came with the request, in its header or its query; empty if none did."""
+    """The token that came with the request, in its header or its query; empty if none did. For WebSockets."""
     return bearer_token(request) or request.query.get("token", "")
+
+
+def required_token(request: web.Request) -> str:
+    """The token in the `Authorization` header. Raises BeaconfireError if there is none. For plain HTTP."""
+    token = bearer_token(request)
+    if not token:
+        raise BeaconfireError(errors.TOKEN_INVALID, "send an access token: Authorization: Bearer …")
+    return token

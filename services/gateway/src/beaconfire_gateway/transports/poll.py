@@ -19,9 +19,9 @@ from beaconfire_gateway.sessions.continuations import Continuations, Refusals, S
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.sole_session import SoleSession
-from beaconfire_gateway.transports.admission import OPENED, Admission
+from beaconfire_gateway.transports.admission import OPENED, Admission, required_token
 from beaconfire_gateway.transports.aiohttp_full import FULL_AT
-from beaconfire_gateway.transports.wanted import WHOLE, Wanted, read_wanted, required_token
+from beaconfire_gateway.transports.wanted import WHOLE_IN_TEXT, Wanted, read_wanted
 from beaconfire_gateway.wire.message_list import MESSAGE_LIST, SEPARATOR
 from beaconfire_gateway.wire.messages import Ack, Connect, GoAway, Message, TokenExpiring
 from beaconfire_kit import errors
@@ -43,7 +43,7 @@ _HEAD, _CURSOR, _ERROR = b'{"messages":[', b'],"cursor":%s}', b'],"error":%s}'
 class WantedPoll(Wanted):
     """What a poll asks for."""
 
-    wait_s: Annotated[int | None, WHOLE, Field(ge=0, le=MAX_WAIT_S)] = None
+    wait_s: Annotated[int | None, WHOLE_IN_TEXT, Field(ge=0, le=MAX_WAIT_S)] = None
     """How long to wait if nothing comes. None: a heartbeat."""
     messages: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_MESSAGES)] = ()
     """Further requests of the session, which follow its `connect`."""

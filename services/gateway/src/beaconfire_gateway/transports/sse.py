@@ -13,14 +13,14 @@ from aiohttp.typedefs import Handler
 
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports import aiohttp_event_stream
-from beaconfire_gateway.transports.admission import OPENED, Admission, is_own_origin
+from beaconfire_gateway.transports.admission import OPENED, Admission, is_own_origin, required_token
 from beaconfire_gateway.transports.aiohttp_full import FULL_AT, Full
 from beaconfire_gateway.transports.event_stream import AnswerHead, refusal_in_a_stream
 from beaconfire_gateway.transports.handover import hand_over
 from beaconfire_gateway.transports.socket_event_stream import SocketEventStream
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.sse_tickets import Page, Subscription, Tickets
-from beaconfire_gateway.transports.wanted import Wanted, read_wanted, required_token
+from beaconfire_gateway.transports.wanted import Wanted, read_wanted
 from beaconfire_gateway.wire.messages import Connect
 from beaconfire_kit.access import TokenRefused
 from beaconfire_kit.errors import BeaconfireError, Retry

@@ -5,30 +5,39 @@ from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, ValidationError
 from pydantic.alias_generators import to_camel
 
 from beaconfire_gateway.wire.messages import Connect
-from beaconfire_gateway.wire.native import MAX_ROOMS_PER_MESSAGE, ClientFields, RoomName, RoomNames, TypeNames
+from beaconfire_gateway.wire.native import (
+    MAX_CURSOR,
+    ClientFields,
+    CloseCode,
+    CursorText,
+    RoomNames,
+    SessionId,
+    TypeNames,
+    TypesByRoom,
+)
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.web import bearer_token, describe, read_body
+from beaconfire_kit.web import describe, read_body
 
-MAX_CURSOR = 64
 _LISTS = ("rooms", "types")
 _REQUEST_ID = 0
 """Of the `connect` that stands for the whole request. Its client never sees it."""
 
-_OfEachRoom = Annotated[dict[RoomName, TypeNames], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
 _Types = Annotated[
-    Annotated[TypeNames, Tag("of all rooms")] | Annotated[_OfEachRoom, Tag("by room")],
+    Annotated[TypeNames, Tag("of all rooms")] | Annotated[TypesByRoom, Tag("by room")],
     Discriminator(lambda given: "by room" if isinstance(given, dict) else "of all rooms"),
 ]
 _DIGITS = re.compile("[0-9]{1,9}")
-WHOLE = BeforeValidator(lambda given: int(given) if isinstance(given, str) and _DIGITS.fullmatch(given) else given)
+WHOLE_IN_TEXT = BeforeValidator(
+    lambda given: int(given) if isinstance(given, str) and _DIGITS.fullmatch(given) else given
+)
 """Takes a whole number from a query, where it is text."""
 _BOOLEANS = {"true": True, "false": False}
-YES_OR_NO = BeforeValidator(lambda given: _BOOLEANS.get(given, given) if isinstance(given, str) else given)
+BOOLEAN_IN_TEXT = BeforeValidator(lambda given: _BOOLEANS.get(given, given) if isinstance(given, str) else given)
 """Takes a boolean from a query, where it is text."""
 
 
@@ -40,11 +49,11 @@ class Wanted(BaseModel):
     rooms: RoomNames = ()
     types: _Types | None = None
     """The wanted event types of all rooms, or of each room by its name."""
-    cursor: str | None = Field(default=None, max_length=MAX_CURSOR)
+    cursor: CursorText | None = None
     client: ClientFields | None = None
-    last_close: Annotated[int | None, WHOLE, Field(ge=0, le=65_535)] = None
-    replaces: str | None = Field(default=None, max_length=64)
-    presence: Annotated[bool, YES_OR_NO] = False
+    last_close: Annotated[CloseCode | None, WHOLE_IN_TEXT] = None
+    replaces: SessionId | None = None
+    presence: Annotated[bool, BOOLEAN_IN_TEXT] = False
     """Whether to tell who is in the rooms."""
 
     def connect(self, token: str, *, last_event_id: str | None = None) -> Connect:
@@ -103,11 +112,3 @@ def read_query(request: web.Request, model: type[W]) -> W:
         return model.model_validate(fields, by_name=False, by_alias=True)
     except ValidationError as error:
         raise BeaconfireError(errors.BAD_REQUEST, describe(error)) from None
-
-
-def required_token(request: web.Request) -> str:
-    """The token in the `Authorization` header. Raises BeaconfireError if there is none."""
-    token = bearer_token(request)
-    if not token:
-        raise BeaconfireError(errors.TOKEN_INVALID, "send an access token: Authorization: Bearer …")
-    return token

@@ -27,6 +27,7 @@ BATCHING_SUBPROTOCOL = "beaconfire.v1.batch"
 """The same, except that the events of one moment come as one message (`batching`)."""
 MAX_ROOMS_PER_MESSAGE = 100
 MAX_TYPES = 100
+MAX_CURSOR = 64
 _MAX_NAMES = 100_000
 
 _MessageId = Annotated[str, StringConstraints(min_length=1, max_length=64)] | int
@@ -35,6 +36,10 @@ RoomNames = Annotated[tuple[RoomName, ...], Field(max_length=MAX_ROOMS_PER_MESSA
 TypeNames = Annotated[
     tuple[Annotated[str, StringConstraints(max_length=128)], ...], Field(min_length=1, max_length=MAX_TYPES)
 ]
+TypesByRoom = Annotated[dict[RoomName, TypeNames], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
+CursorText = Annotated[str, StringConstraints(max_length=MAX_CURSOR)]
+CloseCode = Annotated[int, Field(ge=0, le=65_535)]
+SessionId = Annotated[str, StringConstraints(max_length=64)]
 
 
 class Native:
@@ -107,11 +112,11 @@ class _Connect(_Message):
     type: Literal["connect"]
     token: str = Field(default="", max_length=16_384)
     rooms: RoomNames = ()
-    types: dict[RoomName, TypeNames] = Field(default={}, max_length=MAX_ROOMS_PER_MESSAGE)
-    cursor: str | None = Field(default=None, max_length=64)
+    types: TypesByRoom = {}
+    cursor: CursorText | None = None
     client: ClientFields | None = None
-    last_close: int | None = Field(default=None, ge=0, le=65_535)
-    replaces: str | None = Field(default=None, max_length=64)
+    last_close: CloseCode | None = None
+    replaces: SessionId | None = None
     presence: bool = False
 
     @field_validator("types")
@@ -140,7 +145,7 @@ class _Subscribe(_Message):
     type: Literal["subscribe"]
     rooms: RoomNames
     types: TypeNames | None = None
-    cursor: str | None = Field(default=None, max_length=64)
+    cursor: CursorText | None = None
     presence: bool = False
 
     def request(self) -> messages.Subscribe:
