@@ -14,10 +14,11 @@ from beaconfire_gateway.sessions.gateway import Gateway, Incoming
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier
 from beaconfire_gateway.transports.socketio.namespaces import Namespaces, SocketIOConnection
+from beaconfire_gateway.wire.compact_json import to_json
 from beaconfire_gateway.wire.engineio import SEPARATOR, decode_payload, message
 from beaconfire_gateway.wire.messages import Ack, Connect, Message, Ping
 from beaconfire_gateway.wire.socketio import SocketIO
-from beaconfire_gateway.wire.socketio_packets import decode, encode_connect, encode_event, prefix, to_json
+from beaconfire_gateway.wire.socketio_packets import decode, encode_connect, encode_event, prefix
 from beaconfire_gateway.wire.websocket_frames import Opcode, encode
 
 

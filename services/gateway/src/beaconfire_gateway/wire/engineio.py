@@ -10,11 +10,11 @@ sessions share the bytes of an event however their packets travel, and an upgrad
 
 import base64
 import binascii
-import json
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
+from beaconfire_gateway.wire.compact_json import to_json
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import Event, Message
 from beaconfire_gateway.wire.websocket_frames import Opcode, encode, header
@@ -109,7 +109,7 @@ def open_packet(sid: str, *, upgrades: list[str], ping_interval_s: int, ping_tim
         "pingTimeout": ping_timeout_s * 1000,
         "maxPayload": max_payload,
     }
-    return encode(b"0" + json.dumps(handshake, separators=(",", ":")).encode())
+    return encode(b"0" + to_json(handshake))
 
 
 def message(data: bytes) -> bytes:

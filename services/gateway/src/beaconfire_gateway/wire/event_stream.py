@@ -5,8 +5,7 @@ The data of each is the message as the dialect writes it. An event of the applic
 is a cursor, which an `EventSource` sends back as `Last-Event-ID`.
 """
 
-import json
-
+from beaconfire_gateway.wire.compact_json import to_json
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import Event, Message
 
@@ -28,8 +27,8 @@ class ServerSentEvents:
 
 def close_event(code: int, reason: str, retry_after_ms: int) -> bytes:
     """The last event of a stream, with what would be in the close frame of a WebSocket."""
-    data = json.dumps({"type": "close", "code": code, "reason": reason}, separators=(",", ":"), ensure_ascii=False)
-    return b"%sevent: close\ndata: %s\n\n" % (retry(retry_after_ms), data.encode())
+    data = to_json({"type": "close", "code": code, "reason": reason})
+    return b"%sevent: close\ndata: %s\n\n" % (retry(retry_after_ms), data)
 
 
 def retry(milliseconds: int) -> bytes:

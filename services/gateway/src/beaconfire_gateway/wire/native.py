@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from beaconfire_gateway.wire import messages
+from beaconfire_gateway.wire.compact_json import to_json
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import InvalidMessage, RoomAnswer
 from beaconfire_kit import errors
@@ -60,10 +61,10 @@ class Native:
     def encode(self, message: messages.Message) -> bytes:
         """A message as JSON."""
         if isinstance(message, messages.Restored):
-            head = _json({"type": message.TYPE, "id": message.id, "rooms": list(message.rooms)})
+            head = to_json({"type": message.TYPE, "id": message.id, "rooms": list(message.rooms)})
             events = b",".join(b"".join(self.event(one)) for one in message.events)
             return b'%s,"events":[%s]}' % (head[:-1], events)
-        return _json({"type": message.TYPE, **fields_of(message)})
+        return to_json({"type": message.TYPE, **fields_of(message)})
 
     def event(self, event: messages.Event) -> Spliced:
         """An event message around the publisher's own bytes."""
@@ -76,10 +77,10 @@ class Native:
     def _name_rooms(self, route: messages.Route) -> bytes:
         """The names of an event's rooms, kept by its subject if it has one."""
         if not route.subject:
-            return _json([str(room) for room in route.rooms])
+            return to_json([str(room) for room in route.rooms])
         if len(self._names) >= _MAX_NAMES:
             self._names.clear()
-        names = self._names[route.subject] = _json([str(room) for room in route.rooms])
+        names = self._names[route.subject] = to_json([str(room) for room in route.rooms])
         return names
 
 
@@ -306,7 +307,3 @@ def _present(presence: messages.Presence) -> dict[str, Any]:
 
 def _person(person: messages.Person) -> dict[str, Any]:
     return {"userId": person.user_id, "status": person.status, "devices": person.devices}
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

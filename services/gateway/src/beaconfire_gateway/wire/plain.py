@@ -14,6 +14,7 @@ import orjson
 
 from beaconfire_gateway.wire import messages
 from beaconfire_gateway.wire.body_parts import payload_of
+from beaconfire_gateway.wire.compact_json import to_json
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import InvalidMessage
 from beaconfire_gateway.wire.native import Native, fields_of, read_id
@@ -115,4 +116,4 @@ def _message(
         fields["id"] = id
     if cursor is not None:
         fields["cursor"] = cursor
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    return to_json(fields)

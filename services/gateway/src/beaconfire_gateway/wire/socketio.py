@@ -19,6 +19,7 @@ from typing import Any
 
 from beaconfire_gateway.wire import messages, native
 from beaconfire_gateway.wire.body_parts import payload_of
+from beaconfire_gateway.wire.compact_json import to_json
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.engineio import SEPARATOR
 from beaconfire_gateway.wire.messages import InvalidMessage
@@ -29,7 +30,6 @@ from beaconfire_gateway.wire.socketio_packets import (
     encode_connect,
     encode_event,
     prefix,
-    to_json,
 )
 from beaconfire_kit import errors
 

@@ -6,7 +6,6 @@
 `3/realtime,7[{"success":true}]`. Binary parts of a packet follow it as attachments, in messages of their own.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from enum import IntEnum
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from beaconfire_gateway.wire.compact_json import to_json
 from beaconfire_gateway.wire.engineio import InvalidPacket
 
 MAX_ATTACHMENTS = 10
@@ -133,8 +133,3 @@ def encode_event(namespace: str, *arguments: Any) -> bytes:
 def encode_ack(namespace: str, id_: int, *arguments: Any) -> bytes:
     """The answer to an event that asks for one."""
     return b"3" + prefix(namespace) + b"%d" % id_ + to_json(arguments)
-
-
-def to_json(value: Any) -> bytes:
-    """Return compact JSON in UTF-8."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
