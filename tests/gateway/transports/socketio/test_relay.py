@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.transports.socketio.relay import ANSWER_BYTES, FOREIGN, OwnerGone, Question, Relay
+from beaconfire_gateway.transports.socketio.relay import FOREIGN, MAX_BYTES, OwnerGone, Question, Relay
 from beaconfire_kit import broker
 from beaconfire_kit.broker import STREAM
 from beaconfire_kit.seams.nats_direct import DirectClient
@@ -158,14 +158,14 @@ async def test_failure_and_oversized_answer_of_an_owner_reach_the_asker_as_a_fai
 
     async with relaying(stream, ASKER) as asker, relaying(stream, OWNER) as owner:
         owner.answers("fail", fail)
-        owner.answers("overflow", lambda question: question.answer(b"x" * (ANSWER_BYTES + 1)))
-        owner.answers("fill", lambda question: question.answer(b"x" * ANSWER_BYTES))
+        owner.answers("overflow", lambda question: question.answer(b"x" * (MAX_BYTES + 1)))
+        owner.answers("fill", lambda question: question.answer(b"x" * MAX_BYTES))
         for call in ("fail", "overflow", "of-a-later-version"):
             with pytest.raises(OwnerGone, match="could not answer"):
                 await asker.ask(OWNER, call, b"", timeout_s=LONG_S)
         full = await asker.ask(OWNER, "fill", b"", timeout_s=LONG_S)
 
-    assert len(full) == ANSWER_BYTES
+    assert len(full) == MAX_BYTES
 
 
 async def test_messages_that_no_gateway_sent_reach_no_handler_and_no_answer_leaves(stream: NatsServer) -> None:

@@ -9,8 +9,10 @@ carrier (`wire.engineio`), and catch up on the new one, as sessions do whose soc
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from aiohttp import web
 
 from beaconfire_gateway.fanout.targets import Target, Writer
 from beaconfire_gateway.sessions.connection import MIXED_IN, Carrier, SharedConnection
@@ -19,7 +21,8 @@ from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.moving import pack
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports.any_websocket import CONTROL_PER_MINUTE
-from beaconfire_gateway.wire.engineio import PING, InvalidPacket, Packet, PacketType
+from beaconfire_gateway.transports.socketio import relay
+from beaconfire_gateway.wire.engineio import PING, InvalidPacket, Packet, PacketType, open_packet
 from beaconfire_kit import logs
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.rates import spend
@@ -28,11 +31,29 @@ log = logs.get(__name__)
 
 PING_TIMEOUT_S = 20
 """How long a client may take to answer a ping. Socket.IO's own default."""
+MAX_POST_BYTES = relay.MAX_BYTES - 1_024
+"""A relayed request is one message of the broker."""
 
 
 def ping_timeout_s(limits: Limits) -> int:
     """Engine.IO's pingTimeout. Its pingInterval is the heartbeat, and no less."""
     return min(PING_TIMEOUT_S, limits.heartbeat_s)
+
+
+def max_payload(limits: Limits) -> int:
+    """Engine.IO's maxPayload: the bytes of a POST."""
+    return min(limits.max_frame_bytes, MAX_POST_BYTES)
+
+
+def first_packet(limits: Limits, sid: str, *, upgrades: Sequence[str] = ()) -> bytes:
+    """Return the first packet of a connection, as a frame. It may go over to one of `upgrades`."""
+    return open_packet(
+        sid,
+        upgrades=list(upgrades),
+        ping_interval_s=limits.heartbeat_s,
+        ping_timeout_s=ping_timeout_s(limits),
+        max_payload=max_payload(limits),
+    )
 
 
 class EngineCarrier(Carrier):
@@ -257,3 +278,10 @@ class EngineConnection(SharedConnection):
         log.info("closing connection", connection=self.id, reason=error.message)
         self.lost()
         self.carrier.end(error)
+
+
+MakeConnection: TypeAlias = Callable[[EngineCarrier, str, web.Request], EngineConnection]
+"""(carrier, address, request): the connection of a new client, which the door has counted."""
+
+AdoptConnection: TypeAlias = Callable[[EngineCarrier, str, Mapping[str, Any]], EngineConnection]
+"""(carrier, address, packed): the connection of a client that comes from another process, which packed it."""

@@ -15,8 +15,8 @@ from beaconfire_gateway.transports.socketio.answers import (
     UNSUPPORTED_VERSION,
     Answer,
 )
-from beaconfire_gateway.transports.socketio.connection import ping_timeout_s
-from beaconfire_gateway.transports.socketio.polling import AdoptConnection, MakeConnection, Polling
+from beaconfire_gateway.transports.socketio.connection import AdoptConnection, MakeConnection, first_packet
+from beaconfire_gateway.transports.socketio.polling import Polling
 from beaconfire_gateway.transports.socketio.polling_carrier import Carriers
 from beaconfire_gateway.transports.socketio.questions import Questions
 from beaconfire_gateway.transports.socketio.relay import Relay
@@ -25,7 +25,7 @@ from beaconfire_gateway.transports.socketio.upgrade import Upgrades
 from beaconfire_gateway.transports.socketio.websocket_carrier import AiohttpWebSocketCarrier, WebSocketCarrier
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
-from beaconfire_gateway.wire.engineio import VERSION, open_packet
+from beaconfire_gateway.wire.engineio import VERSION
 
 
 class SocketIOHandler:
@@ -70,7 +70,6 @@ class SocketIOHandler:
         """Open a connection over a WebSocket."""
         gateway = self._gateway
         accept = self._opening.check(request)
-        sid = new_sid(gateway.process_id)
 
         def ours(sockets: Sockets, descriptor: int, /, *, address: str) -> WebSocketCarrier:
             carrier = WebSocketCarrier(gateway, sockets, descriptor)
@@ -82,13 +81,7 @@ class SocketIOHandler:
             self._make(carrier, address, request)
             return carrier
 
-        first = open_packet(
-            sid,
-            upgrades=[],
-            ping_interval_s=gateway.limits.heartbeat_s,
-            ping_timeout_s=ping_timeout_s(gateway.limits),
-            max_payload=self._polling.max_payload,
-        )
+        first = first_packet(gateway.limits, new_sid(gateway.process_id))
         return await self._opening.open(request, accept, ours=ours, aiohttps=aiohttps, first=first)
 
     def _refuse(self, reason: str, answer: Answer) -> web.Response:

@@ -5,41 +5,30 @@ that has it. That process is asked (`questions`) if it is not this one, so load 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
 
 from aiohttp import hdrs, web
 
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports.admission import OPENED, Admission
 from beaconfire_gateway.transports.socketio.answers import BAD_METHOD, BAD_REQUEST, TOO_LARGE, UNKNOWN_SID, Answer
-from beaconfire_gateway.transports.socketio.connection import EngineCarrier, EngineConnection
+from beaconfire_gateway.transports.socketio.connection import MakeConnection, first_packet, max_payload
 from beaconfire_gateway.transports.socketio.polling_carrier import Carriers, PollingCarrier
 from beaconfire_gateway.transports.socketio.questions import Asked, Questions
-from beaconfire_gateway.transports.socketio.relay import ANSWER_BYTES
 from beaconfire_gateway.transports.socketio.sealed import new_sid
-from beaconfire_gateway.wire.engineio import open_packet
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.web import ROUTINE, read_bytes, when_client_leaves
 
 log = logs.get(__name__)
 
-MakeConnection: TypeAlias = Callable[[EngineCarrier, str, web.Request], EngineConnection]
-"""(carrier, address, request): the connection of a new client, which the door has counted."""
-
-AdoptConnection: TypeAlias = Callable[[EngineCarrier, str, Mapping[str, Any]], EngineConnection]
-"""(carrier, address, packed): the connection of a client that comes from another process, which packed it."""
-
 POLL, POST, RELEASE = "poll", "post", "release"
 """The calls between processes."""
 POLL_S = 330.0
 """The longest time that a poll may take at another process: more than any interval between two pings."""
 POST_S = 10.0
-UPGRADES = ["websocket"]
-MAX_POST_BYTES = ANSWER_BYTES - 1_024
-"""A relayed request is one message of the broker."""
+UPGRADES = ("websocket",)
 _STAMP_BYTES = 64
 
 
@@ -66,7 +55,6 @@ class Polling:
         self._carriers = carriers
         self._questions = questions
         self._make = make
-        self.max_payload = min(gateway.limits.max_frame_bytes, MAX_POST_BYTES)
         self._posting: set[str] = set()
         questions.answers(POLL, _answer_poll)
         questions.answers(POST, _answer_post)
@@ -95,16 +83,8 @@ class Polling:
         OPENED.inc()
         sid = new_sid(self._gateway.process_id)
         carrier = PollingCarrier(self._gateway, self._carriers, sid)
-        connection = self._make(carrier, address, request)
-        carrier.write(
-            open_packet(
-                sid,
-                upgrades=UPGRADES,
-                ping_interval_s=connection.heartbeat_s,
-                ping_timeout_s=connection.patience_s,
-                max_payload=self.max_payload,
-            )
-        )
+        self._make(carrier, address, request)
+        carrier.write(first_packet(self._gateway.limits, sid, upgrades=UPGRADES))
         return await self._wait(request, carrier, "")
 
     async def _poll(self, request: web.Request, sid: str) -> Answer:
@@ -142,7 +122,7 @@ class Polling:
             return await self._take(sid, b"")
         self._posting.add(sid)
         try:
-            return await self._take(sid, await read_bytes(request, limit=self.max_payload))
+            return await self._take(sid, await read_bytes(request, limit=max_payload(self._gateway.limits)))
         except BeaconfireError as error:
             return TOO_LARGE if error.code is errors.TOO_LARGE else BAD_REQUEST
         finally:

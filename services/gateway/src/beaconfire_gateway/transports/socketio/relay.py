@@ -40,7 +40,7 @@ FOREIGN = metrics.Counter(
 ALIVE_EVERY_S = 1.0
 SILENT_S = 3.0
 """An owner that does not say that it is alive for so long is taken for gone."""
-ANSWER_BYTES = 196_608
+MAX_BYTES = 196_608
 """The most bytes of a question or an answer. The broker's limit for a message is 256 KiB (deploy/nats)."""
 _ALIVE = "alive"
 _NO_RESPONDERS = b"NATS/1.0 503"
@@ -64,7 +64,7 @@ class Question:
         self.on_abandoned: Callable[[], object] = lambda: None
 
     def answer(self, body: bytes) -> None:
-        """Answer it, with 1 to ANSWER_BYTES bytes. A second answer is not sent."""
+        """Answer it, with 1 to MAX_BYTES bytes. A second answer is not sent."""
         self._answer(body)
 
 
@@ -226,7 +226,7 @@ class Relay:
 
     def _answer(self, name: str, address: str, body: bytes) -> None:
         if self._questions.pop(name, None) is not None:
-            if len(body) > ANSWER_BYTES:
+            if len(body) > MAX_BYTES:
                 log.error("an answer to another gateway process is too large", bytes=len(body))
                 body = b""
             self._spawn(self._send(address, body))

@@ -25,8 +25,7 @@ from beaconfire_gateway.sessions.moving import AGAIN_S, TRIES
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket
 from beaconfire_gateway.transports.socketio.answers import UNKNOWN_SID
-from beaconfire_gateway.transports.socketio.connection import EngineCarrier
-from beaconfire_gateway.transports.socketio.polling import AdoptConnection
+from beaconfire_gateway.transports.socketio.connection import AdoptConnection, EngineCarrier
 from beaconfire_gateway.transports.socketio.polling_carrier import UPGRADE_TIMEOUT_S, Carriers, PollingCarrier
 from beaconfire_gateway.transports.socketio.questions import Asked, Questions
 from beaconfire_gateway.transports.socketio.sealed import process_of
