@@ -19,6 +19,7 @@ from beaconfire_gateway.transports.socketio.polling_carrier import Carriers, Pol
 from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
+from beaconfire_gateway.transports.write_buffers import WriteBuffers
 from beaconfire_kit import broker, errors
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
@@ -89,7 +90,7 @@ async def engine_process(
     settings = BehindProxies(port=0)
     admission = Admission(core, allowed_origins=(), addresses=ClientAddresses(settings))
     sockets = None if transport == "aiohttp" else Sockets(loop)
-    opening = WebSocketOpening(core, admission, sockets=sockets, max_buffer_bytes=262_144)
+    opening = WebSocketOpening(core, admission, sockets=sockets, buffers=WriteBuffers(spawn, max_buffer_bytes=262_144))
     handler = SocketIOHandler(core, admission, opening, relay, connect, adopt)
     app = application(settings, ready=lambda: None)
     app.router.add_route("*", PATH, handler.handle)

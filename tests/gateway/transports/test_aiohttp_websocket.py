@@ -19,9 +19,9 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.gateway import Incoming
 from beaconfire_gateway.sessions.session import Session
-from beaconfire_gateway.transports.aiohttp_full import Full
 from beaconfire_gateway.transports.aiohttp_websocket_connection import serve
 from beaconfire_gateway.transports.websocket import AiohttpWebSocket
+from beaconfire_gateway.transports.write_buffers import WriteBuffers
 from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.messages import Degraded
 from beaconfire_gateway.wire.native import Native
@@ -105,7 +105,7 @@ async def served_core(transports: list[Any]) -> AsyncIterator[tuple[Core, str]]:
     """The core and its URL, with nothing but aiohttp around it. Each connection's transport is added to the list."""
     loop = asyncio.get_running_loop()
     core = build_core(call_soon=loop.call_soon, spawn=spawning(loop), epoch="e")
-    wire, full = Wire(Native(), TextFrames()), Full(core.spawn)
+    wire, buffers = Wire(Native(), TextFrames()), WriteBuffers(core.spawn, max_buffer_bytes=262_144)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         transports.append(request.transport)
@@ -116,8 +116,7 @@ async def served_core(transports: list[Any]) -> AsyncIterator[tuple[Core, str]]:
             partial(AiohttpWebSocket, core, wire, address="an address", offered_token=""),
             address="an address",
             subprotocol=SUBPROTOCOL,
-            full_bytes=65_536,
-            full=full,
+            buffers=buffers,
         )
 
     app = web.Application()

@@ -15,6 +15,7 @@ from beaconfire_gateway.sessions.session import State
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
+from beaconfire_gateway.transports.write_buffers import WriteBuffers
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
@@ -223,7 +224,8 @@ async def test_route_of_another_protocol_upgrades_clients_without_a_subprotocol(
     The answer names no subprotocol, because none was offered. One session ends, and the other one goes on.
     """
     admission = Admission(core, allowed_origins=(), addresses=ClientAddresses(BehindProxies()))
-    opening = WebSocketOpening(core, admission, sockets=sockets if is_ours else None, max_buffer_bytes=65_536)
+    buffers = WriteBuffers(core.spawn, max_buffer_bytes=65_536)
+    opening = WebSocketOpening(core, admission, sockets=sockets if is_ours else None, buffers=buffers)
     app = web.Application()
     app.router.add_get("/ws", partial(handle_namespaced, core, opening))
     runner = web.AppRunner(app)

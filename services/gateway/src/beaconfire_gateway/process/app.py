@@ -50,6 +50,7 @@ from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.sse import EVENT_SOURCES, Sse, for_event_sources
 from beaconfire_gateway.transports.sse_tickets import Tickets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
+from beaconfire_gateway.transports.write_buffers import WriteBuffers
 from beaconfire_kit import broker, errors, logs
 from beaconfire_kit.authorization import Auth
 from beaconfire_kit.catalogue.timeline import Timeline
@@ -72,7 +73,7 @@ TRANSPORTS = (
     "* /socket.io",
     "* /socket.io/",
 )
-"""The routes of the transports. `_make_handlers` makes the handler of each of them, and for `PRESENCE`."""
+"""The routes of the transports. `_make_handlers` makes the handler of each of them, and that of `PRESENCE`."""
 CHECK_EVERY_S, CHECK = 0.02, 100
 """Events that no session heard are checked at a pace that leaves the core to those that are: 5,000 a second, 5 %."""
 FINISH_REQUESTS_S = 2.0
@@ -286,12 +287,13 @@ class _Process:
     ) -> Mapping[str, Handler]:
         """The handler of each of `TRANSPORTS`. Without `sockets`, aiohttp serves the clients."""
         settings = self._settings
-        opening = WebSocketOpening(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
+        buffers = WriteBuffers(self._spawn, max_buffer_bytes=settings.max_buffer_bytes)
+        opening = WebSocketOpening(gateway, admission, sockets=sockets, buffers=buffers)
         compression = settings.compression and sockets is not None
         namespaces = Namespaces(gateway, recovery, settings.socketio_namespaces)
         socketio = SocketIOHandler(gateway, admission, opening, relay, namespaces.connect, namespaces.adopt)
-        sse = Sse(gateway, admission, Tickets(nc), sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
-        polls = LongPolls(gateway, admission, max_buffer_bytes=settings.max_buffer_bytes)
+        sse = Sse(gateway, admission, Tickets(nc), sockets=sockets, buffers=buffers)
+        polls = LongPolls(gateway, admission, full_bytes=buffers.full_bytes)
         return {
             "GET /ws": Handshake(gateway, admission, opening, compression=compression).handle,
             "GET /sse": sse.handle,

@@ -29,6 +29,6 @@ A new transport is made in these places, and in no other:
 * In `tests/gateway/transports/ways.py`, a way into a gateway. The table of cases in `test_every_way` then runs on it.
 
 `cors` has the rules for pages of other origins. `aiohttp_connection` is the life of a socket
-that stays with aiohttp, and `aiohttp_full` notices when it has room again.
+that stays with aiohttp, and `write_buffers` notices when it has room again.
 `tests/gateway/toy_transports.py` has two small transports as a model, one of them with its handler.
 """

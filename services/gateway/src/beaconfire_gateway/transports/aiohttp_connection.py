@@ -7,7 +7,7 @@ from typing import Any
 from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
 from beaconfire_gateway.sessions.connection import MIXED_IN, Carrier
 from beaconfire_gateway.sessions.session import Session
-from beaconfire_gateway.transports.aiohttp_full import Full
+from beaconfire_gateway.transports.write_buffers import WriteBuffers
 
 SLOTS = ("_closing", "_is_full", "_socket")
 """The slots of an `AiohttpConnection`, which the class that mixes it in has to name."""
@@ -15,11 +15,10 @@ SLOTS = ("_closing", "_is_full", "_socket")
 
 @dataclass(frozen=True, slots=True)
 class AiohttpEnd:
-    """Our end of a connection. It is full when more than `full_bytes` wait in its transport."""
+    """Our end of a connection. It is full when more than `buffers.full_bytes` wait in its transport."""
 
     transport: Any
-    full_bytes: int
-    full: Full
+    buffers: WriteBuffers
 
 
 class AiohttpConnection(Carrier):
@@ -61,24 +60,24 @@ class AiohttpConnection(Carrier):
             return
         self._write(data)
         end = self._socket
-        if not self._is_full and end.transport.get_write_buffer_size() > end.full_bytes:
+        if not self._is_full and end.transport.get_write_buffer_size() > end.buffers.full_bytes:
             self._is_full = True
             self.full()
-            end.full.watch(self)
+            end.buffers.watch(self)
 
     def abort(self, session: Session | None = None) -> None:
         """Drop the connection at once, with every session on it."""
         self._closing = True
         self._socket.transport.abort()
 
-    # For `Full`.
+    # For `WriteBuffers`.
 
     @property
     def has_room(self) -> bool:
         """Whether half of what may wait has gone; or all, with the connection."""
         transport = self._socket.transport
         waiting: int = transport.get_write_buffer_size()
-        return waiting <= self._socket.full_bytes // 2 or transport.is_closing()
+        return waiting <= self._socket.buffers.full_bytes // 2 or transport.is_closing()
 
     def has_drained(self) -> None:
         """It has room again."""

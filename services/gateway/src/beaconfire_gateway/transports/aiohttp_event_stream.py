@@ -12,9 +12,9 @@ from beaconfire_gateway.sessions.connection import CLOSE_TIMEOUT_S
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports.aiohttp_connection import SLOTS, AiohttpConnection, AiohttpEnd
-from beaconfire_gateway.transports.aiohttp_full import Full
 from beaconfire_gateway.transports.event_stream import WIRE, AnswerHead, EventStream, first_line, last_event
 from beaconfire_gateway.transports.tcp_acks import acknowledges
+from beaconfire_gateway.transports.write_buffers import WriteBuffers
 from beaconfire_gateway.wire.messages import Connect
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.web import when_client_leaves
@@ -27,12 +27,11 @@ async def serve(
     address: str,
     head: AnswerHead,
     asked: Connect,
-    full_bytes: int,
-    full: Full,
+    buffers: WriteBuffers,
 ) -> web.StreamResponse:
     """Answer with a stream, and stay until it ends. The doorkeeper has counted `address`. Raises BeaconfireError."""
     is_chunked = request.version >= HttpVersion11
-    end = AiohttpEnd(request.transport, full_bytes, full)
+    end = AiohttpEnd(request.transport, buffers)
     stream = AiohttpEventStream(gateway, end, address=address, is_chunked=is_chunked)
     try:
         with when_client_leaves(request, stream.abort):

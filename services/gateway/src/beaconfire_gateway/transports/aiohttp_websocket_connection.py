@@ -19,8 +19,8 @@ from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.aiohttp_connection import SLOTS, AiohttpConnection, AiohttpEnd
-from beaconfire_gateway.transports.aiohttp_full import Full
 from beaconfire_gateway.transports.any_websocket import AnyWebSocket
+from beaconfire_gateway.transports.write_buffers import WriteBuffers
 from beaconfire_gateway.wire.websocket_frames import FrameError, Opcode, encode, encode_close
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
@@ -55,8 +55,7 @@ async def serve(
     *,
     address: str,
     subprotocol: str | None,
-    full_bytes: int,
-    full: Full,
+    buffers: WriteBuffers,
     first: bytes = b"",
 ) -> web.StreamResponse:
     """Answer the handshake, and stay until the connection that `make` makes of the socket has ended.
@@ -76,7 +75,7 @@ async def serve(
     )
     try:
         await response.prepare(request)
-        connection = make(AiohttpSocket(request.transport, full_bytes, full, response))
+        connection = make(AiohttpSocket(request.transport, buffers, response))
         gateway.connecting.discard(handshake)
         if first:
             connection.write(first)

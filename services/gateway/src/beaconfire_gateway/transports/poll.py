@@ -20,7 +20,6 @@ from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.transports.admission import OPENED, Admission, required_token
-from beaconfire_gateway.transports.aiohttp_full import FULL_AT
 from beaconfire_gateway.transports.wanted import WHOLE_IN_TEXT, Wanted, read_wanted
 from beaconfire_gateway.wire.message_list import MESSAGE_LIST, SEPARATOR
 from beaconfire_gateway.wire.messages import Ack, Connect, GoAway, Message, TokenExpiring
@@ -57,12 +56,12 @@ class WantedPoll(Wanted):
 
 
 class LongPolls:
-    """The route `/poll`."""
+    """The route `/poll`. A poll that has collected `full_bytes` is answered, or sent in part."""
 
-    def __init__(self, gateway: Gateway, admission: Admission, *, max_buffer_bytes: int) -> None:
+    def __init__(self, gateway: Gateway, admission: Admission, *, full_bytes: int) -> None:
         self._gateway = gateway
         self._admission = admission
-        self._full_bytes = max_buffer_bytes // FULL_AT
+        self._full_bytes = full_bytes
         self._continuations = Continuations()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:

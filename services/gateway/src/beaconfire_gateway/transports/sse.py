@@ -14,13 +14,13 @@ from aiohttp.typedefs import Handler
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports import aiohttp_event_stream
 from beaconfire_gateway.transports.admission import OPENED, Admission, is_own_origin, required_token
-from beaconfire_gateway.transports.aiohttp_full import FULL_AT, Full
 from beaconfire_gateway.transports.event_stream import AnswerHead, refusal_in_a_stream
 from beaconfire_gateway.transports.handover import hand_over
 from beaconfire_gateway.transports.socket_event_stream import SocketEventStream
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.sse_tickets import Page, Subscription, Tickets
 from beaconfire_gateway.transports.wanted import Wanted, read_wanted
+from beaconfire_gateway.transports.write_buffers import WriteBuffers
 from beaconfire_gateway.wire.messages import Connect
 from beaconfire_kit.access import TokenRefused
 from beaconfire_kit.errors import BeaconfireError, Retry
@@ -57,14 +57,13 @@ class Sse:
         tickets: Tickets,
         *,
         sockets: Sockets | None,
-        max_buffer_bytes: int,
+        buffers: WriteBuffers,
     ) -> None:
         self._gateway = gateway
         self._admission = admission
         self._tickets = tickets
         self._sockets = sockets
-        self._full_bytes = max_buffer_bytes // FULL_AT
-        self._full = Full(gateway.spawn)
+        self._buffers = buffers
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """`GET /sse` and `POST /sse`. Answers 400, 401, 403, 429 or 503, or streams until the session ends."""
@@ -127,6 +126,5 @@ class Sse:
             address=address,
             head=head,
             asked=asked,
-            full_bytes=self._full_bytes,
-            full=self._full,
+            buffers=self._buffers,
         )

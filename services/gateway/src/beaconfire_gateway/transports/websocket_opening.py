@@ -15,11 +15,11 @@ from aiohttp import hdrs, web
 
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports.admission import OPENED, Admission
-from beaconfire_gateway.transports.aiohttp_full import FULL_AT, Full
 from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket, AiohttpWebSocketConnection, serve
 from beaconfire_gateway.transports.handover import hand_over
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_connection import WebSocketConnection
+from beaconfire_gateway.transports.write_buffers import WriteBuffers
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 
@@ -40,13 +40,12 @@ class WebSocketOpening:
     """Opens WebSockets on sockets of ours, or on aiohttp's if there are no `sockets`. One for all protocols."""
 
     def __init__(
-        self, gateway: Gateway, admission: Admission, *, sockets: Sockets | None, max_buffer_bytes: int
+        self, gateway: Gateway, admission: Admission, *, sockets: Sockets | None, buffers: WriteBuffers
     ) -> None:
         self._gateway = gateway
         self._admission = admission
         self._sockets = sockets
-        self._full_bytes = max_buffer_bytes // FULL_AT
-        self._full = Full(gateway.spawn)
+        self._buffers = buffers
 
     def check(self, request: web.Request) -> str:
         """Return the key for `open`. Raises HTTPForbidden or HTTPBadRequest, and logs and counts the refusal."""
@@ -90,8 +89,7 @@ class WebSocketOpening:
             address=address,
             subprotocol=subprotocol,
             first=first,
-            full_bytes=self._full_bytes,
-            full=self._full,
+            buffers=self._buffers,
         )
 
 

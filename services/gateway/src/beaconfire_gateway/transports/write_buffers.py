@@ -1,14 +1,14 @@
-"""Notice when aiohttp's transports have room again: aiohttp does not say."""
+"""Bound what waits in aiohttp's transports, and notice when they have room again: aiohttp does not say."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 LOOK_S = 0.05
-FULL_AT = 4
-"""A socket of aiohttp's is full at this part of the memory a session may take. On top of it come one write and the one
-event that goes beyond it, messages that wait for an answer, and one that has not arrived as a whole: a quarter each, at
-most."""
+_PART = 4
+"""A connection of aiohttp's is full at this part of the memory a session may take. On top of it come one write and the
+one event that goes beyond it, messages that wait for an answer, and one that has not arrived as a whole: a quarter
+each, at most."""
 
 
 class Filled(Protocol):
@@ -19,11 +19,13 @@ class Filled(Protocol):
     def has_drained(self) -> None: ...
 
 
-class Full:
-    """Looks at all full connections every LOOK_S."""
+class WriteBuffers:
+    """Looks at all full connections every LOOK_S. One for a process. `max_buffer_bytes` is what a session may take."""
 
-    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], object], *, max_buffer_bytes: int) -> None:
         self._spawn = spawn
+        self.full_bytes = max_buffer_bytes // _PART
+        """A connection for which more waits is full."""
         self._connections: list[Filled] = []
         self._looks = False
 
