@@ -10,6 +10,9 @@ If it joins a room later, `restore` sends what it missed there.
 The route of a slow client: its connection calls `session.full`, and `catchup` feeds the session until it is level with
 the gateway.
 
+The route of a client that comes back every few seconds, with long polls: `continuations` remembers what it was
+subscribed to, so that its next session continues the last one.
+
 The route of a session to another process: `moving` ends it here, and has it go on there. If the whole gateway stops,
 `goaway` tells every client when to leave.
 

@@ -1,18 +1,24 @@
 """The transports: how clients' bytes come in and go out.
 
-The route of a WebSocket: `handshake` checks the request, with `admission`. `websocket_opening` opens it, and `handover`
-takes its socket from aiohttp. `sockets` serves the descriptor from then on, and `socket_connection` is
-the descriptor's life. `websocket_connection` reads frames, and `websocket` gives each message to its session.
-`subprotocols` names the dialect. If sockets stay with aiohttp, `aiohttp_connection` and `aiohttp_websocket_connection`
-take the places of `socket_connection` and `websocket_connection`. `any_websocket` is what both WebSockets share.
+A handler answers a transport's routes. It checks the request with `admission`, and goes on with a connection.
 
-A client that offers no subprotocol speaks the plain protocol: `plain` starts its session from its address.
+* WebSockets: `handshake` answers `GET /ws`. `subprotocols` names the dialect, and `websocket` is the session. A client
+  that offers no subprotocol speaks the plain protocol: `plain` starts its session from its address.
+* Server-sent events: `sse` answers `/sse`. It reads the request (`wanted`), or the ticket of `sse_tickets`.
+  `event_stream` is the session, and `tcp_acks` tells whether its client is still there.
+* Long polls: `poll` has the handler of `/poll`, its session, and the answer. aiohttp serves it.
+* Socket.IO: the package `socketio`.
 
-The route of a stream of server-sent events: `sse` reads the request (`wanted`, or the ticket of `sse_tickets`).
-`event_stream` is its session, and `socket_event_stream` or `aiohttp_event_stream` carries it. `tcp_acks` tells whether
-its client is still there.
+The way from a request to a connection: `websocket_opening` does the opening handshake of any WebSocket. `handover`
+takes the socket from aiohttp, and `sockets` serves its descriptor from then on. If sockets stay with aiohttp,
+`write_buffers` bounds what waits in them. So most classes exist twice:
 
-The route of a long poll is one file, `poll`: the request (`wanted`), its session, and the answer. aiohttp serves it.
+    on a socket of ours       on a socket of aiohttp's         the same on both
+    socket_connection         aiohttp_connection                                    the life of a connection
+    websocket_connection      aiohttp_websocket_connection     any_websocket        frames and messages
+    socket_event_stream       aiohttp_event_stream             event_stream         the answer of `/sse`
+
+`websocket`, `plain` and `socketio/websocket_carrier` have both in one file.
 
 A new transport is made in these places, and in no other:
 
@@ -21,14 +27,13 @@ A new transport is made in these places, and in no other:
   `hand_over`. A WebSocket also needs the connection on `AiohttpWebSocketConnection`, and its handler uses
   `WebSocketOpening` for all of that. `handshake` is only for the dialects of `subprotocols`.
 * If its clients say less than others when they come back, or come back often: methods of its session that a transport
-  may override (`sessions.session.Session`). `socketio/recovery` and `poll` do.
+  may override (`sessions.session.Session`). `socketio/session` and `poll` do.
 * In `wire`, a framing if its bytes travel in another way, and a dialect if its clients speak another protocol. A
   dialect over the existing WebSocket is a line in `subprotocols`.
-* In `process/app`, its routes: a line in `TRANSPORTS` and its handler in `_make_handlers`.
+* In `process/app`, its routes: a line in `TRANSPORTS` for each, and its handler in `_make_handlers`.
+* In `cors`, a line if pages of other origins may use it.
 * In `pyproject.toml`, the place of each new file in the layers.
 * In `tests/gateway/transports/ways.py`, a way into a gateway. The table of cases in `test_every_way` then runs on it.
 
-`cors` has the rules for pages of other origins. `aiohttp_connection` is the life of a socket
-that stays with aiohttp, and `write_buffers` notices when it has room again.
 `tests/gateway/toy_transports.py` has two small transports as a model, one of them with its handler.
 """

@@ -6,8 +6,8 @@ it a request of `messages`. An answer or an event goes the other way. The dialec
 framing. All sessions with the same wire share the bytes of an event.
 
 `plain` is the dialect of clients that offer no subprotocol. `batching` is the wire of clients that take several events
-in one message.
+in one message, and `message_list` that of long polls.
 
 Socket.IO is a dialect (`socketio`, with `socketio_packets`) over a framing of its own (`engineio`). `body_parts` finds
-the payload in a publisher's JSON.
+the payload in a publisher's JSON, and `compact_json` writes JSON of our own.
 """

@@ -1,8 +1,9 @@
 """Socket.IO v4 for unmodified clients: Engine.IO over WebSocket and over long polling, on any gateway process.
 
 The route of a client: `handler` checks its request and opens a connection. The connection is one
-`connection.EngineConnection`, with a session for each of its namespaces (`namespaces`). What carries its packets is an
-object of its own, because it may change: `polling_carrier` or `websocket_carrier`.
+`connection.EngineConnection`, which `namespaces` makes a Socket.IO client's: it has a `session` for each of its
+namespaces. `recovery` keeps what such a session is recovered from. What carries the connection's packets is an object
+of its own, because it may change: `polling_carrier` or `websocket_carrier`.
 
 A client that lost its connection comes back to its `session`, on any gateway: its rooms are in a record of the broker
 (`recovery`).
