@@ -1,6 +1,7 @@
 """Tickets and cookies for a browser's own `EventSource`, on sockets of ours and on aiohttp's."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -50,6 +51,20 @@ async def test_of_many_uses_of_a_ticket_at_the_same_moment_one_is_accepted(strea
         statuses = await asyncio.gather(*(use(gateway) for gateway in (one, other) * 5))
 
     assert sorted(statuses) == [200, *[401] * 9]
+
+
+async def test_cookie_that_is_no_text_is_refused_as_any_other_wrong_one(gateway: Gateway) -> None:
+    ticket = await issue_ticket(gateway.url, gateway.auth.token("viewer"))
+    async with redeem_ticket(gateway.url, ticket) as client:
+        name = cookie_of(client).partition("=")[0]
+    address = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    head = f"GET /sse/stream?ticket={ticket} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: {name}="
+    writer.write(head.encode() + b"\xff\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 401 ")
 
 
 async def test_cookie_opens_the_stream_at_another_gateway(stream: NatsServer, auth: FakeAuth) -> None:

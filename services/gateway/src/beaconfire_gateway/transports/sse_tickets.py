@@ -13,6 +13,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -189,7 +190,7 @@ def _key(ticket: str) -> str:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()  # a cookie may have bytes that are no UTF-8
 
 
 def _fernet(ticket: str) -> Fernet:
@@ -202,6 +203,9 @@ def _seal(ticket: str, data: bytes) -> str:
 
 def _open(ticket: str, sealed: str) -> bytes:
     return _fernet(ticket).decrypt(sealed)
+
+
+_is_ours = re.compile(rf"{COOKIE_PREFIX}[0-9a-f]{{12}}").fullmatch
 
 
 def _cookie(name: str, value: str, subscription: Subscription) -> str:
@@ -222,5 +226,5 @@ def _cookie(name: str, value: str, subscription: Subscription) -> str:
 
 def _expired(cookies: Mapping[str, str]) -> Iterator[str]:
     """The values of `Set-Cookie` that remove the oldest cookies of tickets, if there are many."""
-    ours = [name for name in cookies if name.startswith(COOKIE_PREFIX)]
+    ours = [name for name in cookies if _is_ours(name)]
     return (f"{name}=; Max-Age=0; HttpOnly" for name in ours[: max(0, len(ours) + 1 - MAX_COOKIES)])
