@@ -125,6 +125,29 @@ async def test_session_hears_every_event_once_before_and_after_it_moves(cores: l
     assert not cores[0].hub.sessions_of("a")
 
 
+async def test_message_that_waits_behind_events_is_written_before_its_session_moves() -> None:
+    """Each turn of the loop makes one write, so it still waits when the events are written."""
+    loop = asyncio.get_running_loop()
+    core = build_core(call_soon=loop.call_soon, spawn=spawning(loop), slice_sessions=1)
+    core.begin("e", 10)
+    line = await connected(core)
+    (session,) = line.sessions
+    for number in range(5):
+        await connected(core, f"b{number}")
+    deliver([core], 11)
+
+    async def move() -> bytes:
+        await pack(line.sessions)
+        return line.taken()
+
+    moving = asyncio.ensure_future(move())
+    while session.behind is None:
+        await asyncio.sleep(0)
+    session.leave_room("campaign:c1", "membership_removed")
+
+    assert (await moving).endswith(b"[room.left]")
+
+
 async def test_session_that_is_behind_catches_up_at_the_other_process(cores: list[Core]) -> None:
     """It was behind because its connection was full."""
     line = await connected(cores[0])

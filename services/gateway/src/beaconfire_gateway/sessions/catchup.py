@@ -59,6 +59,11 @@ class CatchUp:
         """Wait until everything that is queued now is written: some of it is for this session."""
         self._queued = self._gateway.outbound.queued
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is held, and everything that was queued for its session is written."""
+        return self.is_held and self._gateway.outbound.is_through(self._queued)
+
     def release(self) -> None:
         """Go on: auth has said what the session may hear."""
         if self.is_held:

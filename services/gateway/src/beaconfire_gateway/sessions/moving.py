@@ -70,7 +70,7 @@ async def pack(sessions: Sequence[Session], *, again_s: float = AGAIN_S) -> list
             for session in list(sessions):
                 session.hold()
                 await _written(session)
-            if all(_is_ready(one) and one.behind is not None and one.behind.is_held for one in sessions):
+            if all(_is_ready(one) and one.behind is not None and one.behind.is_settled for one in sessions):
                 return [_pack(session) for session in list(sessions)]
         await asyncio.sleep(again_s)
     return None
