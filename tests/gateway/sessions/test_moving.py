@@ -9,6 +9,8 @@ import pytest
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
+from beaconfire_gateway.presence.attendance import GatewayAttendance
+from beaconfire_gateway.presence.node import Node
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.moving import Moved, pack, unpack
@@ -305,3 +307,22 @@ def test_claims_of_every_issuer_arrive_as_they_left(claims: Claims) -> None:
     assert arrived == left
     assert type(arrived.claims) is type(claims)
     assert getattr(arrived.claims, "token", "") == getattr(claims, "token", "")
+
+
+async def test_session_that_is_told_who_is_in_a_room_is_told_so_where_it_goes_on(cores: list[Core]) -> None:
+    for name, core in zip(("a" * 16, "b" * 16), cores, strict=True):
+        core.attendance = GatewayAttendance(core, Node(name))
+    line = await connected(cores[0])
+    assert cores[0].attendance is not None
+    cores[0].attendance.watch(line.sessions[0], SUBSCRIPTION.room)
+    there, session = await moved_to(cores[1], line)
+
+    assert cores[1].attendance is not None
+    assert cores[1].attendance.is_watching(session, SUBSCRIPTION.room)
+    assert b"[presence]" in there.taken()
+
+
+async def test_session_that_is_told_nothing_moves_as_in_the_version_before(cores: list[Core]) -> None:
+    moved = await packed(await connected(cores[0]))
+
+    assert "watched" not in moved.encode()

@@ -18,7 +18,8 @@ from beaconfire_gateway.sessions.gateway import catalogue_with
 from beaconfire_gateway.sessions.room_limits import within_limits
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.starting import check_places, narrowed, reach, spend_start
-from beaconfire_gateway.wire.messages import Connect, Degraded, RoomLeft
+from beaconfire_gateway.sessions.subscription import Subscription
+from beaconfire_gateway.wire.messages import Connect, Degraded, Presence, RoomLeft
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.outside_tokens import OutsideClaims
 from beaconfire_kit.roles import Role
@@ -42,13 +43,18 @@ class Moved:
     """The wanted event types by room. None: every type."""
     waiting: Sequence[str]
     """Its client's messages that nothing has answered."""
+    watched: Sequence[str] = ()
+    """Those of its rooms in which it is told who is there."""
 
     def encode(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return it as JSON. Without `watched` if that is empty, because a process of an earlier version lacks it."""
         claims = asdict(self.claims)
         if isinstance(self.claims, OutsideClaims):
             claims["grants"] = [(*root, role) for root, role in self.claims.grants.items()]
-        return {**asdict(self), "claims": claims}
+        fields = {**asdict(self), "claims": claims}
+        if not self.watched:
+            del fields["watched"]
+        return fields
 
     @classmethod
     def decode(cls, data: Mapping[str, Any]) -> "Moved":
@@ -93,8 +99,17 @@ def _pack(session: Session) -> Moved:
     session.note("goes on in another process")
     rooms = {name: None if one.types is None else sorted(one.types) for name, one in session.rooms.items()}
     cursor = session.gateway.cursor(session.offset)
+    watched = _watched(session)
     waiting = [message.decode() for message in session.move_away()]
-    return Moved(session.id, claims, cursor, rooms, waiting)
+    return Moved(session.id, claims, cursor, rooms, waiting, watched)
+
+
+def _watched(session: Session) -> list[str]:
+    """The names of the rooms in which it is told who is there."""
+    attendance = session.gateway.attendance
+    if attendance is None:
+        return []
+    return [name for name, one in session.rooms.items() if attendance.is_watching(session, one.room)]
 
 
 def unpack(session: Session, moved: Moved) -> None:
@@ -131,6 +146,8 @@ async def _go_on(session: Session, moved: Moved) -> None:
             session.send(RoomLeft(name, "membership_removed"))
         else:
             session.join(name, decision)
+            if name in moved.watched and (presence := _watch(session, decision)) is not None:
+                session.send(presence)
     if gateway.is_degraded:
         session.send(Degraded())
     if gateway.goaways is not None:
@@ -140,3 +157,9 @@ async def _go_on(session: Session, moved: Moved) -> None:
         session.resync(trouble, moved.cursor)
     elif offset < gateway.position:
         session.resume(offset)
+
+
+def _watch(session: Session, subscription: Subscription) -> Presence | None:
+    """Tell it who is in a room, as the process did from which it comes. Returns who is there now."""
+    attendance = session.gateway.attendance
+    return None if attendance is None else attendance.watch(session, subscription.room)
