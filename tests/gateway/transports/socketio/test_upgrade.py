@@ -371,6 +371,34 @@ async def test_messages_of_a_stranger_with_a_gateways_password_move_no_session(
     assert not [one for one in heard if rest.encode() in one or b"subscribe" in one]
 
 
+async def test_questions_that_a_stranger_repeats_are_not_answered_again(
+    stream: NatsServer, two: list[EngineProcess], moving: PollingClient
+) -> None:
+    """T11: else a repeated `poll` would take events that its client never gets, and a repeated `post` a room."""
+    process_id = moving.sid.partition(".")[0]
+    asked: list[tuple[str, bytes]] = []
+
+    async def keep(message: Msg) -> None:
+        asked.append((message.subject, message.data))
+
+    async with connected(stream, "gateway") as rogue:
+        await rogue.subscribe(f"{broker.GATEWAY_PREFIX}{process_id}.ask.post", cb=keep)
+        await rogue.flush()
+        while not asked:
+            assert await moving.post("4ping") == (200, "ok")
+            await rogue.flush()
+        taken = await moving.get()
+        inbox = f"{broker.GATEWAY_PREFIX}{'f' * 16}.answer.{'f' * 32}"
+        answers = await rogue.subscribe(inbox)
+        subject, body = asked[0]
+        await rogue.publish(subject, body, inbox)
+        answer = await answers.next_msg()
+
+    assert taken[0] == 200
+    assert answer.data == b""
+    assert two[0].carrier(moving.sid).kept_bytes == 0
+
+
 def _keeping(heard: list[bytes]) -> Callable[[Msg], Awaitable[None]]:
     async def keep(message: Msg) -> None:
         heard.append(message.data)

@@ -36,6 +36,8 @@ POLLS_PER_MINUTE = 1_200
 """A client that was answered so often gets 20 answers a second from then on, with more events in each."""
 POSTS_PER_MINUTE = 600
 """As with pings over a WebSocket: a request costs no less than a message, and messages are limited."""
+MAX_ASKERS = 1_000
+"""Gateway processes that a client's requests may go through."""
 NOOP_S = 0.1
 """How long a poll waits while its client tries out a WebSocket. The client pauses polling for that."""
 UPGRADE_TIMEOUT_S = 10
@@ -80,6 +82,7 @@ class PollingCarrier(EngineCarrier):
         "_poll",
         "_polls_empty_at",
         "_posts_empty_at",
+        "_questions",
         "_stamp",
         "_timer",
         "_timer_at",
@@ -109,6 +112,7 @@ class PollingCarrier(EngineCarrier):
         self._posts_empty_at = 0.0
         self._upgrading_until = 0.0
         self._ending = False
+        self._questions: dict[bytes, bytes] = {}  # the number of the last one of each process that asked
         carriers.add(self)
 
     # The client's requests.
@@ -165,6 +169,17 @@ class PollingCarrier(EngineCarrier):
             self.close(errors.internal(self.id))
             return BAD_REQUEST
         return OK
+
+    def is_new_question(self, asker: bytes, number: bytes) -> bool:
+        """Whether a process asks this for the first time: nobody may send a question again that a gateway has asked.
+
+        The questions of a process arrive in their order.
+        """
+        last = self._questions.get(asker, b"")
+        if number <= last or (not last and len(self._questions) >= MAX_ASKERS):
+            return False
+        self._questions[asker] = number
+        return True
 
     @property
     def is_polled(self) -> bool:

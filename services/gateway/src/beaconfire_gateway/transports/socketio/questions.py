@@ -14,6 +14,8 @@ from beaconfire_kit import logs
 
 log = logs.get(__name__)
 
+_ASKER_CHARS, _NUMBER_BYTES = 16, 8
+"""Before the text of a question: which process asks it, and its number among all questions of that process."""
 FAILED = b""
 """An answer that tells the asker no more than that there is none."""
 
@@ -52,6 +54,7 @@ class Questions:
         self._relay = relay
         self._process_id = process_id
         self._carriers = carriers
+        self._number = 0
 
     async def ask(self, sid: str, call: str, text: bytes, *, timeout_s: float) -> bytes | None:
         """Return the answer of the process that has the connection. None if there is none, as the connection is gone.
@@ -61,7 +64,9 @@ class Questions:
         owner = process_of(sid)
         if owner is None or owner == self._process_id:
             return None
-        sealed = seal(sid, text, call.encode())
+        self._number += 1
+        numbered = self._process_id.encode() + self._number.to_bytes(_NUMBER_BYTES, "big") + text
+        sealed = seal(sid, numbered, call.encode())
         try:
             answer = await self._relay.ask(owner, call, name_of(sid).encode() + sealed, timeout_s=timeout_s)
             return unseal(sid, answer, sealed)
@@ -80,8 +85,12 @@ class Questions:
             question.answer(FAILED)
             return
         try:
-            text = unseal(carrier.sid, sealed, call.encode())
+            numbered = unseal(carrier.sid, sealed, call.encode())
         except Unreadable:
+            numbered = b""
+        asker, rest = numbered[:_ASKER_CHARS], numbered[_ASKER_CHARS:]
+        number, text = rest[:_NUMBER_BYTES], rest[_NUMBER_BYTES:]
+        if not numbered or not carrier.is_new_question(asker, number):
             FOREIGN.inc()
             question.answer(FAILED)
             return
