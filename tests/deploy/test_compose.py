@@ -23,6 +23,7 @@ from beaconfire_kit.database import DatabaseUnusable
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.weak_secrets import MIN_KEY, weakness
 from tests.databases import Postgres
+from tests.routers import built
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -179,6 +180,15 @@ def test_proxy_serves_every_service_with_a_public_port_and_nothing_else() -> Non
     upstreams = set(re.findall(r"([\w-]+):8080", PROXY))
 
     assert upstreams == set(RUNNING) - set(WORKERS)
+
+
+def test_proxy_sends_what_gateways_answer_below_the_publishers_path_to_gateways() -> None:
+    routes = {name: app.router.routes() for name, _, app in built()}["gateway"]
+    paths = {one.resource.canonical for one in routes if one.resource and one.resource.canonical.startswith("/v1/")}
+    found = re.search(r"@publisher \{\s+path /v1/\*\s+not path (.+)\s+\}\s+handle @publisher", PROXY)
+
+    assert found
+    assert set(found[1].split()) == paths
 
 
 @pytest.mark.parametrize("name", RUNNING)
