@@ -49,7 +49,7 @@ browser: ## install Chromium for the browser tests, if it is missing
 postgresql: ## install PostgreSQL's programs for the tests, if they are missing
 	@[ -n "$(POSTGRES_URL)" ] || command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || deploy/install-postgresql.sh $(call fetched,PostgreSQL,/etc/apt/sources.list. Or set POSTGRES_URL)
 
-languages: ## install Go, Node, curl and cc for the tests of examples/ and bench/, if they are missing
+languages: ## install Go, Node, curl, cc and Redis for the tests of examples/ and bench/, if they are missing
 	@deploy/install-languages.sh $(call fetched,What the examples' tests need,/etc/apt/sources.list)
 
 proxies: ## install nginx and HAProxy for the tests of deploy/proxy, if they are missing
