@@ -1,7 +1,8 @@
 """Connection state recovery of unmodified Socket.IO clients: on any gateway, and never with a hidden gap."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,22 @@ import aiohttp
 import pytest
 
 from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.sessions.subscription import Subscription
+from beaconfire_gateway.transports.socketio.namespaces import Namespaces, SocketIOConnection
+from beaconfire_gateway.transports.socketio.recovery import Recovery
+from beaconfire_gateway.wire.engineio import Packet, PacketType
 from beaconfire_kit import broker
+from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.gateway_buckets import BUCKETS, SOCKETIO_SESSIONS
+from beaconfire_kit.key_value import KeyValue
 from beaconfire_kit.stream_setup import declare_stream
+from beaconfire_kit.tokens import Claims
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.front import Front
 from tests.gateway.conftest import Gateway, on_both_transports, running_gateway, settlement
+from tests.gateway.core import Open, build_core, spawning
+from tests.gateway.engines import HeldCarrier
 from tests.gateway.processes import gateway_process
 from tests.gateway.streams import push_out
 from tests.socketio.clients import Driver, NpmClient, RawClient, npm_clients, raw_client
@@ -368,3 +378,52 @@ async def polling_member(gateway: Gateway, auth: FakeAuth) -> tuple[str, str, st
         await http.post(url, data='421["subscribe_campaign","c1"]')
         assert (await poll())[-1].startswith("431")
     return sid, json.loads(welcome[2:])["pid"], json.loads(ack[2:])[-1]
+
+
+class Waiting(Open):
+    """Answers about rooms only while it is not held back."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.answers.set()
+
+    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Subscription | BeaconfireError]:
+        self.asked.set()
+        await self.answers.wait()
+        return await super().decide(claims, rooms)
+
+
+async def test_stream_that_is_replaced_while_a_client_is_recovered_makes_it_start_over(stream: NatsServer) -> None:
+    """Its client was told that it is recovered, and then that it is not: on a new connection."""
+    loop, access = asyncio.get_running_loop(), Waiting()
+    core = build_core(call_soon=loop.call_soon, spawn=spawning(loop), access=access)
+    core.begin("e", 10)
+    async with connected(stream, "gateway") as nc:
+        namespaces = Namespaces(core, Recovery(nc), ())
+
+        async def open_client(**auth: str) -> HeldCarrier:
+            core.door.enter("an address")
+            carrier = HeldCarrier(core)
+            connection = SocketIOConnection(core, carrier, namespaces, address="an address", offered_token="")
+            connection.receive(Packet(PacketType.MESSAGE, b"0" + json.dumps({"token": "ann", **auth}).encode()))
+            return carrier
+
+        first = await open_client()
+        while b"beaconfire:ack" not in (taken := first.take()):
+            await asyncio.sleep(0)
+        pid = taken.partition(b'"pid":"')[2][:22].decode()
+        first.abort()
+        access.asked.clear()
+        access.answers.clear()
+        second = await open_client(pid=pid, offset="e:10")
+        await access.asked.wait()
+        core.begin("f", 5)
+        access.answers.set()
+        while not core.is_empty:
+            await asyncio.sleep(0)
+        ended = await KeyValue(nc, SOCKETIO_SESSIONS).last(pid)
+
+    written = second.take()
+    assert written.index(pid.encode()) < written.index(b"beaconfire:resync")
+    assert ended is not None
+    assert ended.value == b""

@@ -14,7 +14,7 @@ from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.starting import reach
 from beaconfire_gateway.transports.socketio.recovery import Kept, Record, Recovery
 from beaconfire_gateway.wire.engineio import MessagePackets
-from beaconfire_gateway.wire.messages import Ack, Connect, Message
+from beaconfire_gateway.wire.messages import Ack, Connect, Message, Resync
 from beaconfire_gateway.wire.socketio import SocketIO
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, metrics
@@ -127,6 +127,9 @@ class SocketIOSession(Session):
         if isinstance(message, Ack) and self._kept is not None:
             message = replace(message, recovery_secret=self._kept.pid)
         super().send_now(message)
+        # The stream may have been replaced since `recognise`, and its client has just read that it was recovered.
+        if isinstance(message, Resync) and self._kept is not None and self._kept.pid == self._pid:
+            self._end_and_start_over()
 
     def resync(self, cause: ResyncCause, cursor: str) -> None:
         """End, because it cannot go on: its client starts over on a new connection.
@@ -134,9 +137,12 @@ class SocketIOSession(Session):
         It hears nothing more from now on. A later offset than its last one would hide what is missing.
         """
         if self.state in (State.LIVE, State.CATCHING_UP):
-            self.send_now(self.resync_of(self.rooms, cause, cursor))
-            self.lost()
-            self.gateway.spawn(self._start_over())
+            super().send_now(self.resync_of(self.rooms, cause, cursor))
+            self._end_and_start_over()
+
+    def _end_and_start_over(self) -> None:
+        self.lost()
+        self.gateway.spawn(self._start_over())
 
     async def _start_over(self) -> None:
         await self.forget()
