@@ -56,7 +56,8 @@ class PlainSession(AnyWebSocket, SoleSession):
     _cursor: str | None
     """The cursor of a client that came without naming its rooms, until it has subscribed to them.
 
-    Until then, no message moves its cursor. Else it would miss what came before, if its connection is lost just then.
+    Until then, no message moves its cursor, unless it has automatic rooms (PROTOCOL.md §10). Else it would miss what
+    came before, if its connection is lost just then.
     """
 
     def _start(self, request: Connect) -> None:
