@@ -199,7 +199,7 @@ class Ack:
     rooms: Mapping[str, RoomAnswer]
     """By the name the client used."""
     recovery_secret: str = ""
-    """What a client sends to recover the session, if it cannot name its rooms (ADR 50)."""
+    """What a client sends to recover the session, if it cannot name its rooms (ADR 0050)."""
 
 
 @dataclass(frozen=True, slots=True)

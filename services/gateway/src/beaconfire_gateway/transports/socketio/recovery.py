@@ -1,4 +1,4 @@
-"""Keep what recovers a Socket.IO session: its user and rooms, in a record that every gateway can read (ADR 50).
+"""Keep what recovers a Socket.IO session: its user and rooms, in a record that every gateway can read (ADR 0050).
 
 A client's `pid` is a secret that names its record. The gateway of a session writes the record before it answers the
 client, and again after a minute. So the record outlives a killed gateway by two minutes at least.
