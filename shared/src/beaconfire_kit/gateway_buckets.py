@@ -9,8 +9,10 @@ A bucket that is missing takes away only what its records are for.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import nats.errors
 from nats.aio.client import Client
 
+from beaconfire_kit.broker import BrokerRefused, NotAcknowledged
 from beaconfire_kit.key_value import KeyValue, stream_of
 from beaconfire_kit.seams.nats_connection import server_info
 
@@ -19,6 +21,11 @@ SOCKETIO_SESSIONS = "SOCKETIO_SESSIONS"
 
 SSE_TICKETS = "SSE_TICKETS"
 """What a browser's `EventSource` may hear, by the ticket in its address. Each record has a time of its own."""
+
+BROKER_FAILURES = (BrokerRefused, NotAcknowledged, TimeoutError, nats.errors.Error)
+"""What a call raises if the broker says no, or does not answer. A missing bucket is another thing (`BucketMissing`)."""
+CALLS_AT_ONCE = 100
+"""For each bucket of a gateway. Further ones wait: the broker drops calls of its API when thousands wait there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 
-import nats.errors
 from cryptography.fernet import Fernet
 from nats.aio.client import Client
 
 from beaconfire_gateway.transports.wanted import Wanted
 from beaconfire_kit import errors, logs
-from beaconfire_kit.broker import BrokerRefused, CannotStore, NotAcknowledged, WrongSequence
+from beaconfire_kit.broker import WrongSequence
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.gateway_buckets import BUCKETS, SSE_TICKETS, broker_start
+from beaconfire_kit.gateway_buckets import BROKER_FAILURES, BUCKETS, CALLS_AT_ONCE, SSE_TICKETS, broker_start
 from beaconfire_kit.key_value import BucketMissing, KeyValue
 
 log = logs.get(__name__)
@@ -37,14 +36,11 @@ TICKET_S = 30
 """The time from a ticket to its first use. A page uses it at once."""
 ANSWER_S = 5.0
 """The longest that a client waits for the broker."""
-READS_AT_ONCE = 100
-"""The broker drops calls of its API when thousands wait."""
 COOKIE_PREFIX = "beaconfire_sse_"
 MAX_COOKIES = 20
 """A browser keeps so many of these cookies. It sends all of them with each stream, and a gateway reads 8 KiB."""
 _SECRET_BYTES = 24
 _TICKET_CHARACTERS = 32
-_BROKER_FAILURES = (BrokerRefused, CannotStore, NotAcknowledged, TimeoutError, nats.errors.Error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +99,7 @@ class Tickets:
     def __init__(self, nc: Client, *, ticket_s: int = TICKET_S) -> None:
         self._nc = nc
         self._bucket = KeyValue(nc, SSE_TICKETS)
-        self._calls = asyncio.Semaphore(READS_AT_ONCE)
+        self._calls = asyncio.Semaphore(CALLS_AT_ONCE)
         self.ticket_s = ticket_s
 
     async def issue(self, subscription: Subscription) -> str:
@@ -155,7 +151,7 @@ class Tickets:
             log.warning("there are no tickets for event streams", problem=str(missing))
             text = f"tickets need the bucket {SSE_TICKETS}: run `beaconfire setup` for this deployment"
             raise BeaconfireError(errors.UNAVAILABLE, text) from None
-        except _BROKER_FAILURES as problem:
+        except BROKER_FAILURES as problem:
             log.warning("could not ask for a ticket", problem=type(problem).__name__)
             text = "tickets cannot be stored or read now, try again"
             raise BeaconfireError(errors.UNAVAILABLE, text, retry_after_ms=1000) from None

@@ -19,13 +19,12 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
-import nats.errors
 from nats.aio.client import Client
 
 from beaconfire_kit import errors, logs, metrics
-from beaconfire_kit.broker import BrokerRefused, CannotStore, NotAcknowledged, WrongSequence
+from beaconfire_kit.broker import BrokerRefused, CannotStore, WrongSequence
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.gateway_buckets import BUCKETS, SOCKETIO_SESSIONS, broker_start
+from beaconfire_kit.gateway_buckets import BROKER_FAILURES, BUCKETS, CALLS_AT_ONCE, SOCKETIO_SESSIONS, broker_start
 from beaconfire_kit.key_value import BucketMissing, Entry, KeyValue
 
 log = logs.get(__name__)
@@ -43,15 +42,13 @@ ANSWER_S = 2.0
 RECOVERED_FOR_S = 120
 """A client is recovered for this long at least, after its connection was lost."""
 LOOK_S = 0.2
-CALLS_AT_ONCE = 100
-"""Further ones wait. The broker drops calls of its API when thousands wait there."""
 WRITES_PER_TURN = 1_000
 COMPLAIN_EVERY_S = 60
 _PID_BYTES = 16
 _PID = re.compile(r"[A-Za-z0-9_-]{22}")
 _ENDED = b""
 _AWAY = "the broker is away"
-_BROKER_FAILURES = (BrokerRefused, BucketMissing, NotAcknowledged, TimeoutError, nats.errors.Error)
+_FAILURES = (*BROKER_FAILURES, BucketMissing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +159,7 @@ class Recovery:
             return None
         try:
             return await self._take_over(pid, session, accepts)
-        except _BROKER_FAILURES as problem:
+        except _FAILURES as problem:
             self._complain("could not recover a Socket.IO session", problem)
             return None
 
@@ -196,7 +193,7 @@ class Recovery:
             if kept.may_be_stored:
                 try:
                     await self._write(kept, _ENDED)
-                except (_TakenOver, *_BROKER_FAILURES) as problem:
+                except (_TakenOver, *_FAILURES) as problem:
                     log.info("could not end the record of a Socket.IO session", reason=_reason(problem))
 
     def adopt(self, session: Recoverable, packed: Mapping[str, Any]) -> Kept:
@@ -253,7 +250,7 @@ class Recovery:
     async def _restore(self, kept: Kept, broker: str) -> None:
         async with kept.lock:
             kept.record = replace(kept.record, broker=broker)
-            with suppress(_TakenOver, *_BROKER_FAILURES):
+            with suppress(_TakenOver, *_FAILURES):
                 await self._write(kept, kept.record.encode())
 
     async def _refresh(self, kept: Kept) -> None:
@@ -304,7 +301,7 @@ class Recovery:
             if kept.session is not None:
                 self.release(kept)
                 session.make_way()
-        except _BROKER_FAILURES as problem:
+        except _FAILURES as problem:
             NOT_STORED.inc()
             self._complain("could not store the record of a Socket.IO session", problem)
             if kept.may_be_stored:
@@ -327,7 +324,7 @@ class Recovery:
         kept.wrote_at = time.monotonic()
 
     async def _write(self, kept: Kept, data: bytes) -> None:
-        """Write if the last write is this session's own. Raises _TakenOver if not, or one of _BROKER_FAILURES."""
+        """Write if the last write is this session's own. Raises _TakenOver if not, or one of _FAILURES."""
         if not self._nc.is_connected:  # the message would wait in the client's buffer
             raise TimeoutError(_AWAY)
         async with self._turns, asyncio.timeout(self._answer_s):
