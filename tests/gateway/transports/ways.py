@@ -132,6 +132,39 @@ OVER_HTTP = Over(name="sse", speaks=False, crosses_origins=True, takes_body=True
 OVER_POLLS = Over(name="poll", speaks=False, crosses_origins=True, takes_body=True, stays=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a client says to come in."""
+
+    url: str
+    token: str
+    rooms: Sequence[str]
+    cursor: str | None
+    types: Sequence[str] | None
+    headers: Mapping[str, str]
+    presence: bool
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """In JSON, as the native `connect` and Socket.IO's `auth` have it."""
+        fields: dict[str, Any] = {"token": self.token, "rooms": list(self.rooms)}
+        fields |= {} if self.cursor is None else {"cursor": self.cursor}
+        fields |= {} if self.types is None else {"types": dict.fromkeys(self.rooms, tuple(self.types))}
+        return fields | ({"presence": True} if self.presence else {})
+
+    @property
+    def query(self) -> dict[str, str]:
+        """In an address, without token and cursor."""
+        query = {"rooms": ",".join(self.rooms)}
+        query |= {} if self.types is None else {"types": ",".join(self.types)}
+        return query | ({"presence": "true"} if self.presence else {})
+
+    @property
+    def authorized(self) -> dict[str, str]:
+        """The headers, with the token."""
+        return {**self.headers, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
+
+
 @dataclass(frozen=True)
 class Way(ABC):
     """A way in."""
@@ -167,18 +200,10 @@ class Way(ABC):
         headers: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[Visitor]:
         """Connect and join. The visitor has its ack, and a cursor. Raises Refused."""
-        return self._open(url, token, rooms, cursor, types, dict(headers or {}))
+        return self._open(Hello(url, token, rooms, cursor, types, headers or {}, self.presence))
 
     @abstractmethod
-    def _open(
-        self,
-        url: str,
-        token: str,
-        rooms: Sequence[str],
-        cursor: str | None,
-        types: Sequence[str] | None,
-        headers: dict[str, str],
-    ) -> AbstractAsyncContextManager[Visitor]: ...
+    def _open(self, hello: Hello) -> AbstractAsyncContextManager[Visitor]: ...
 
     def ping(self, number: int, name: str = "ping") -> str:
         """A message that asks for an answer, or one of this name."""
@@ -250,22 +275,10 @@ class Native(Way):
     subprotocol = SUBPROTOCOL
 
     @asynccontextmanager
-    async def _open(
-        self,
-        url: str,
-        token: str,
-        rooms: Sequence[str],
-        cursor: str | None,
-        types: Sequence[str] | None,
-        headers: dict[str, str],
-    ) -> AsyncIterator[Visitor]:
-        hello: dict[str, Any] = {"type": "connect", "id": 1, "token": token, "rooms": list(rooms)}
-        hello |= {} if cursor is None else {"cursor": cursor}
-        hello |= {} if types is None else {"types": dict.fromkeys(rooms, tuple(types))}
-        hello |= {"presence": True} if self.presence else {}
-        async with websocket(url, self.path, headers, self.subprotocol) as socket:
+    async def _open(self, hello: Hello) -> AsyncIterator[Visitor]:
+        async with websocket(hello.url, self.path, hello.headers, self.subprotocol) as socket:
             visitor = NativeVisitor(socket)
-            await visitor.send(json.dumps(hello))
+            await visitor.send(json.dumps({"type": "connect", "id": 1, **hello.fields}))
             await visitor.start()
             yield visitor
 
@@ -303,19 +316,9 @@ class Plain(Way):
     dialect = "plain"
 
     @asynccontextmanager
-    async def _open(
-        self,
-        url: str,
-        token: str,
-        rooms: Sequence[str],
-        cursor: str | None,
-        types: Sequence[str] | None,
-        headers: dict[str, str],
-    ) -> AsyncIterator[Visitor]:
-        query = {"token": token, "rooms": ",".join(rooms), "cursor": cursor or ""}
-        query |= {} if types is None else {"types": ",".join(types)}
-        query |= {"presence": "true"} if self.presence else {}
-        async with websocket(url, self.path, headers, **query) as socket:
+    async def _open(self, hello: Hello) -> AsyncIterator[Visitor]:
+        query = {**hello.query, "token": hello.token, "cursor": hello.cursor or ""}
+        async with websocket(hello.url, self.path, hello.headers, **query) as socket:
             visitor = PlainVisitor(socket)
             await visitor.start()
             yield visitor
@@ -354,23 +357,11 @@ class StreamVisitor(Visitor):
 
 class EventStream(Way):
     @asynccontextmanager
-    async def _open(
-        self,
-        url: str,
-        token: str,
-        rooms: Sequence[str],
-        cursor: str | None,
-        types: Sequence[str] | None,
-        headers: dict[str, str],
-    ) -> AsyncIterator[Visitor]:
-        query = {"rooms": ",".join(rooms)}
-        query |= {} if types is None else {"types": ",".join(types)}
-        query |= {"presence": "true"} if self.presence else {}
-        headers |= {} if cursor is None else {"Last-Event-ID": cursor}
-        headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    async def _open(self, hello: Hello) -> AsyncIterator[Visitor]:
+        headers = hello.authorized | ({} if hello.cursor is None else {"Last-Event-ID": hello.cursor})
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http,
-            http.get(f"{url}{self.path}", params=query, headers=headers) as answer,
+            http.get(f"{hello.url}{self.path}", params=hello.query, headers=headers) as answer,
         ):
             if answer.status != 200:
                 raise Refused(answer.status, await error_of(answer))
@@ -409,24 +400,12 @@ class PollVisitor(Visitor):
 
 class Poll(Way):
     @asynccontextmanager
-    async def _open(
-        self,
-        url: str,
-        token: str,
-        rooms: Sequence[str],
-        cursor: str | None,
-        types: Sequence[str] | None,
-        headers: dict[str, str],
-    ) -> AsyncIterator[Visitor]:
-        query = {"rooms": ",".join(rooms)}
-        query |= {} if types is None else {"types": ",".join(types)}
-        query |= {"presence": "true"} if self.presence else {}
-        query |= {} if cursor is None else {"cursor": cursor}
-        headers |= {"Authorization": f"Bearer {token}"} if token else {}
-        async with aiohttp.ClientSession(headers=headers) as http:
-            visitor = PollVisitor(http, f"{url}{self.path}", query)
+    async def _open(self, hello: Hello) -> AsyncIterator[Visitor]:
+        query = hello.query | ({} if hello.cursor is None else {"cursor": hello.cursor})
+        async with aiohttp.ClientSession(headers=hello.authorized) as http:
+            visitor = PollVisitor(http, f"{hello.url}{self.path}", query)
             await visitor.start()
-            if cursor is None:
+            if hello.cursor is None:
                 await visitor.next("position")
             yield visitor
 
@@ -462,17 +441,6 @@ def socketio_heard(packet: str) -> Heard:
     return Heard("event", {"type": name, "payload": arguments[0]}, cursor)
 
 
-def hello_of(
-    token: str, rooms: Sequence[str], cursor: str | None, types: Sequence[str] | None, *, presence: bool = False
-) -> str:
-    """The packet with which a client enters the main namespace."""
-    auth: dict[str, Any] = {"token": token, "rooms": list(rooms)}
-    auth |= {} if cursor is None else {"cursor": cursor}
-    auth |= {} if types is None else {"types": dict.fromkeys(rooms, tuple(types))}
-    auth |= {"presence": True} if presence else {}
-    return f"40{json.dumps(auth)}"
-
-
 class SocketIOVisitor(SocketVisitor):
     """Engine.IO over a WebSocket."""
 
@@ -486,18 +454,10 @@ class SocketIO(Way):
     dialect = "socketio"
 
     @asynccontextmanager
-    async def _open(
-        self,
-        url: str,
-        token: str,
-        rooms: Sequence[str],
-        cursor: str | None,
-        types: Sequence[str] | None,
-        headers: dict[str, str],
-    ) -> AsyncIterator[Visitor]:
-        async with websocket(url, self.path, headers, **self.query) as socket:
+    async def _open(self, hello: Hello) -> AsyncIterator[Visitor]:
+        async with websocket(hello.url, self.path, hello.headers, **self.query) as socket:
             visitor = SocketIOVisitor(socket)
-            await visitor.send(hello_of(token, rooms, cursor, types, presence=self.presence))
+            await visitor.send(f"40{json.dumps(hello.fields)}")
             await visitor.start()
             yield visitor
 
@@ -550,20 +510,12 @@ class PollingVisitor(Visitor):
 
 class SocketIOPolling(SocketIO):
     @asynccontextmanager
-    async def _open(
-        self,
-        url: str,
-        token: str,
-        rooms: Sequence[str],
-        cursor: str | None,
-        types: Sequence[str] | None,
-        headers: dict[str, str],
-    ) -> AsyncIterator[Visitor]:
+    async def _open(self, hello: Hello) -> AsyncIterator[Visitor]:
         text = {"Content-Type": "text/plain;charset=UTF-8"}
-        async with aiohttp.ClientSession(headers={**headers, **text}) as http:
-            visitor = PollingVisitor(http, f"{url}{self.path}", self.query)
+        async with aiohttp.ClientSession(headers={**hello.headers, **text}) as http:
+            visitor = PollingVisitor(http, f"{hello.url}{self.path}", self.query)
             await visitor.open()
-            await visitor.send(hello_of(token, rooms, cursor, types, presence=self.presence))
+            await visitor.send(f"40{json.dumps(hello.fields)}")
             await visitor.start()
             try:
                 yield visitor
