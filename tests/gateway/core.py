@@ -13,6 +13,7 @@ from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE
 from beaconfire_gateway.fanout.ring import Ring
+from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions import requests
 from beaconfire_gateway.sessions.fair_queue import STEPS
 from beaconfire_gateway.sessions.gateway import Access, Gateway, History
@@ -35,6 +36,8 @@ from tests.websocket import client_frame
 
 C1 = Pair("campaign", "c1")
 SUBSCRIPTION = Subscription(RoomKey(C1, C1), Role.VIEWER)
+ROUTE = Route("campaign.c1.state", (SUBSCRIPTION.room,))
+"""Of an event in the room `campaign:c1`."""
 ENDS: list[int] = []
 """The clients' ends of the connections, open until the test is over."""
 SOCKETS: WeakKeyDictionary[Gateway, Sockets] = WeakKeyDictionary()
@@ -136,6 +139,29 @@ def build_core(
     )
     core.epoch = epoch
     return core
+
+
+def started_core(limits: Limits | None = None) -> Gateway:
+    """The core on the running loop, with a stream that is at offset 10."""
+    loop = asyncio.get_running_loop()
+    core = build_core(call_soon=loop.call_soon, spawn=spawning(loop), limits=limits)
+    core.begin("e", 10)
+    return core
+
+
+def deliver(core: Gateway, offset: int, body: bytes = b"body") -> Entry:
+    """Deliver an event to the room `campaign:c1`, as the intake does."""
+    entry = Entry(offset, ROUTE, body, 0.0, epoch=core.epoch, type="state_invalidated")
+    core.ring.append(entry)
+    core.outbound.put(offset, entry)
+    core.reach(offset)
+    return entry
+
+
+async def settled() -> None:
+    """Wait until a client that has just said something is answered, and what was delivered is written."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 def spawning(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, None]], None]:

@@ -7,7 +7,7 @@ import pytest
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import State
 from beaconfire_gateway.wire.wire import Wire
-from tests.gateway.core import build_core, spawning
+from tests.gateway.core import started_core
 from tests.gateway.toys import Brackets, Line, Lined, Words
 
 
@@ -29,10 +29,7 @@ class Paced(Line):
 
 @pytest.fixture(name="core")
 async def _core() -> Core:
-    loop = asyncio.get_running_loop()
-    core = build_core(call_soon=loop.call_soon, spawn=spawning(loop))
-    core.begin("e", 10)
-    return core
+    return started_core()
 
 
 async def connect(core: Core, heartbeat_s: int, patience_s: int) -> tuple[Paced, Lined]:

@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.presence.attendance import GatewayAttendance
 from beaconfire_gateway.presence.node import Node
 from beaconfire_gateway.sessions.gateway import Gateway as Core
@@ -23,11 +21,10 @@ from beaconfire_kit.outside_tokens import OutsideClaims
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
 from beaconfire_kit.tokens import Claims
-from tests.gateway.core import SUBSCRIPTION, Open, build_core, spawning
+from tests.gateway.core import SUBSCRIPTION, Open, build_core, deliver, settled, spawning
 from tests.gateway.toys import Brackets, Line, Lined, Words
 
 WIRE = Wire(Words(), Brackets())
-ROUTE = Route("campaign.c1.state", (SUBSCRIPTION.room,))
 
 
 class Strict(Open):
@@ -64,11 +61,6 @@ async def _cores(access: Strict) -> list[Core]:
     return cores
 
 
-async def settled() -> None:
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
 async def connected(core: Core, user: str = "a", rooms: str = "campaign:c1") -> Line:
     """A connection with one session that has started."""
     line = Line(core)
@@ -96,12 +88,9 @@ async def moved_to(core: Core, line: Line) -> tuple[Line, Session]:
     return there, session
 
 
-def deliver(cores: list[Core], offset: int, body: bytes = b"x") -> None:
+def deliver_to(cores: list[Core], offset: int, body: bytes = b"x") -> None:
     for core in cores:
-        entry = Entry(offset, ROUTE, body, 0.0, type="t")
-        core.ring.append(entry)
-        core.outbound.put(offset, entry)
-        core.reach(offset)
+        deliver(core, offset, body)
 
 
 def events(written: bytes) -> list[int]:
@@ -113,13 +102,13 @@ def events(written: bytes) -> list[int]:
 async def test_session_hears_every_event_once_before_and_after_it_moves(cores: list[Core]) -> None:
     """Those that were queued when it left are written at its first process."""
     line = await connected(cores[0])
-    deliver(cores, 11)
+    deliver_to(cores, 11)
     await settled()
-    deliver(cores, 12)
+    deliver_to(cores, 12)
     moving = asyncio.ensure_future(moved_to(cores[1], line))
-    deliver(cores, 13)
+    deliver_to(cores, 13)
     there, session = await moving
-    deliver(cores, 14)
+    deliver_to(cores, 14)
     await settled()
 
     assert events(line.taken() + there.taken()) == [11, 12, 13, 14]
@@ -136,7 +125,7 @@ async def test_message_that_waits_behind_events_is_written_before_its_session_mo
     (session,) = line.sessions
     for number in range(5):
         await connected(core, f"b{number}")
-    deliver([core], 11)
+    deliver_to([core], 11)
 
     async def move() -> bytes:
         await pack(line.sessions)
@@ -155,7 +144,7 @@ async def test_session_that_is_behind_catches_up_at_the_other_process(cores: lis
     line = await connected(cores[0])
     line.fill()
     for offset in range(11, 20):
-        deliver(cores, offset)
+        deliver_to(cores, offset)
         await settled()
     assert line.taken() == b""
     there, session = await moved_to(cores[1], line)
@@ -167,7 +156,7 @@ async def test_session_that_is_behind_catches_up_at_the_other_process(cores: lis
 async def test_process_that_is_behind_waits_until_it_has_what_the_client_had(cores: list[Core]) -> None:
     """So no event is written twice."""
     line = await connected(cores[0])
-    deliver(cores[:1], 11)
+    deliver_to(cores[:1], 11)
     await settled()
     moved = await packed(line)
     there = Line(cores[1])
@@ -176,8 +165,8 @@ async def test_process_that_is_behind_waits_until_it_has_what_the_client_had(cor
     unpack(session, moved)
     await settled()
     before = session.state
-    deliver(cores[1:], 11)
-    deliver(cores[1:], 12)
+    deliver_to(cores[1:], 11)
+    deliver_to(cores[1:], 12)
     await settled()
 
     assert before is State.CONNECTING
@@ -209,7 +198,7 @@ async def test_messages_that_wait_are_answered_at_the_other_process_in_order(cor
     """They wait for as long as a session is behind."""
     line = await connected(cores[0])
     line.fill()
-    deliver(cores, 11)
+    deliver_to(cores, 11)
     await settled()
     line.sessions[0].receive(b"subscribe e:11 campaign:c2")
     moved = await packed(line)

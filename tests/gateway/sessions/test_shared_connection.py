@@ -1,28 +1,19 @@
 """Several sessions on one connection, as the namespaces of a protocol need: each has its own wire and its own life."""
 
-import asyncio
-
 import pytest
 
-from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
-from tests.gateway.core import SUBSCRIPTION, build_core, spawning
+from tests.gateway.core import deliver, settled, started_core
 from tests.gateway.toys import Brackets, Line, Lined, Words
-
-ROUTE = Route("campaign.c1.state", (SUBSCRIPTION.room,))
 
 
 @pytest.fixture(name="core")
 async def _core() -> Core:
-    loop = asyncio.get_running_loop()
-    core = build_core(call_soon=loop.call_soon, spawn=spawning(loop))
-    core.begin("e", 10)
-    return core
+    return started_core()
 
 
 @pytest.fixture(name="line")
@@ -34,18 +25,6 @@ async def _line(core: Core) -> Line:
     await settled()
     line.taken()
     return line
-
-
-async def settled() -> None:
-    for _ in range(30):
-        await asyncio.sleep(0)
-
-
-def deliver(core: Core, offset: int, body: bytes) -> None:
-    entry = Entry(offset, ROUTE, body, 0.0, type="t")
-    core.ring.append(entry)
-    core.outbound.put(offset, entry)
-    core.reach(offset)
 
 
 def states(sessions: list[Session]) -> list[State]:

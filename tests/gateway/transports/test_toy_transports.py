@@ -8,8 +8,6 @@ from functools import partial
 import pytest
 from aiohttp import web
 
-from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import State
 from beaconfire_gateway.transports.admission import Admission
@@ -21,13 +19,20 @@ from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.settings import BehindProxies
-from tests.gateway.core import ENDS, SUBSCRIPTION, build_core, close_ends, heard_by, open_descriptor, spawning
+from tests.gateway.core import (
+    ENDS,
+    close_ends,
+    deliver,
+    heard_by,
+    open_descriptor,
+    settled,
+    started_core,
+)
 from tests.gateway.toy_transports import HEAD, EventStream, NamespacedSocket, handle_namespaced
 from tests.gateway.toys import Brackets, Line, Lined, Words
 from tests.websocket import client_frame, connection, handshake
 
 ADDRESS = "an address"
-ROUTE = Route("campaign.c1.state", (SUBSCRIPTION.room,))
 GOING_AWAY = BeaconfireError(errors.UNAVAILABLE, "going away")
 
 
@@ -40,10 +45,7 @@ async def _sockets() -> AsyncIterator[Sockets]:
 
 @pytest.fixture(name="core")
 async def _core(sockets: Sockets) -> Core:
-    loop = asyncio.get_running_loop()
-    core = build_core(call_soon=loop.call_soon, spawn=spawning(loop))
-    core.begin("e", 10)
-    return core
+    return started_core()
 
 
 @pytest.fixture(name="socket")
@@ -52,22 +54,10 @@ async def _socket(core: Core, sockets: Sockets) -> NamespacedSocket:
     return NamespacedSocket(core, sockets, open_descriptor(), address=ADDRESS)
 
 
-async def settled() -> None:
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
 async def say(socket: NamespacedSocket, *messages: str) -> None:
     for message in messages:
         socket.data_received(client_frame(message.encode()))
     await settled()
-
-
-def deliver(core: Core, offset: int, body: bytes) -> None:
-    entry = Entry(offset, ROUTE, body, 0.0, epoch="e", type="state_invalidated")
-    core.ring.append(entry)
-    core.outbound.put(offset, entry)
-    core.reach(offset)
 
 
 async def test_sessions_of_several_transports_hear_an_event_each_in_its_own_bytes(

@@ -10,17 +10,24 @@ import pytest
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
-from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.messages import Degraded
 from beaconfire_gateway.wire.plain import Plain
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.subjects import Pair
-from tests.gateway.core import SUBSCRIPTION, VERBATIM, Empty, Unframed, Verbatim, build_core, spawning
+from tests.gateway.core import (
+    ROUTE,
+    VERBATIM,
+    Empty,
+    Unframed,
+    Verbatim,
+    build_core,
+    deliver,
+    settled,
+    spawning,
+)
 from tests.gateway.toys import Brackets, Line, Lined, Words
-
-ROUTE = Route("campaign.c1.state", (SUBSCRIPTION.room,))
 
 
 class Stored(Empty):
@@ -52,19 +59,6 @@ async def connect(core: Core, wire: Wire, user: str, cursor: str = "e:10", room:
     Lined(wire, line).receive(f"connect {user} {cursor} {room}".encode())
     await settled()
     return line
-
-
-async def settled() -> None:
-    for _ in range(30):
-        await asyncio.sleep(0)
-
-
-def deliver(core: Core, offset: int, body: bytes) -> Entry:
-    entry = Entry(offset, ROUTE, body, 0.0, type="t")
-    core.ring.append(entry)
-    core.outbound.put(offset, entry)
-    core.reach(offset)
-    return entry
 
 
 async def test_live_event_is_encoded_once_for_each_wire(core: Core) -> None:

@@ -6,8 +6,6 @@ from contextlib import closing
 
 import pytest
 
-from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import SESSIONS, State
@@ -17,12 +15,19 @@ from beaconfire_gateway.wire.engineio import decode, payload_of
 from beaconfire_gateway.wire.websocket_frames import Opcode, decode_close
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
-from tests.gateway.core import ENDS, SUBSCRIPTION, build_core, close_ends, heard_by, open_descriptor, spawning
+from tests.gateway.core import (
+    ENDS,
+    close_ends,
+    deliver,
+    heard_by,
+    open_descriptor,
+    settled,
+    started_core,
+)
 from tests.gateway.engines import EchoConnection, HeldCarrier, WordsConnection
 from tests.websocket import client_frame
 
 ADDRESS = "an address"
-ROUTE = Route("campaign.c1.state", (SUBSCRIPTION.room,))
 
 
 @pytest.fixture(name="sockets")
@@ -34,10 +39,7 @@ async def _sockets() -> AsyncIterator[Sockets]:
 
 @pytest.fixture(name="core")
 async def _core(sockets: Sockets) -> Core:
-    loop = asyncio.get_running_loop()
-    core = build_core(call_soon=loop.call_soon, spawn=spawning(loop), limits=Limits(heartbeat_s=2))
-    core.begin("e", 10)
-    return core
+    return started_core(Limits(heartbeat_s=2))
 
 
 @pytest.fixture(name="carrier")
@@ -67,11 +69,6 @@ async def _words(core: Core, held: HeldCarrier) -> WordsConnection:
     return words
 
 
-async def settled() -> None:
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
 def packets(end: int) -> list[bytes]:
     """The packets that arrived at a client's end."""
     return payload_of(heard_by(end)).split(b"\x1e")
@@ -80,13 +77,6 @@ def packets(end: int) -> list[bytes]:
 def say(carrier: WebSocketCarrier, *messages: bytes) -> None:
     for message in messages:
         carrier.data_received(client_frame(message))
-
-
-def deliver(core: Core, offset: int) -> None:
-    entry = Entry(offset, ROUTE, b"body", 0.0, type="t")
-    core.ring.append(entry)
-    core.outbound.put(offset, entry)
-    core.reach(offset)
 
 
 @pytest.mark.usefixtures("echo")

@@ -8,15 +8,12 @@ from contextlib import AsyncExitStack
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.fanout.route import Route
-from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import State
 from beaconfire_gateway.transports.socketio.polling_carrier import FULL_BYTES, MAX_KEPT_BYTES, POSTS_PER_MINUTE
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
-from tests.gateway.core import SUBSCRIPTION
+from tests.gateway.core import deliver
 from tests.gateway.engine_processes import EngineProcess, PollingClient, engine_process, polling_client
 from tests.gateway.engines import WordsConnection
 
@@ -290,11 +287,3 @@ async def test_client_that_does_not_poll_is_behind_and_catches_up_when_it_does(s
             heard += [int(one[1:].split()[0]) for one in payload.split("\x1e") if one[1:2].isdigit()]
 
     assert heard == list(range(11, 11 + total))
-
-
-def deliver(core: Core, offset: int, body: bytes) -> None:
-    """Put an event into the room `campaign:c1`."""
-    entry = Entry(offset, Route("campaign.c1.state", (SUBSCRIPTION.room,)), body, 0.0, type="t")
-    core.ring.append(entry)
-    core.outbound.put(offset, entry)
-    core.reach(offset)
