@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -76,12 +76,6 @@ class End:
             while len(got) < size and (more := await loop.sock_recv(self.client, size - len(got))):
                 got += more
         return got
-
-
-@pytest.fixture(name="sockets")
-async def _sockets() -> AsyncIterator[Sockets]:
-    with closing(Sockets(asyncio.get_running_loop())) as sockets:
-        yield sockets
 
 
 @pytest.fixture(name="ends")

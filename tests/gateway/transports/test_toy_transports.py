@@ -1,8 +1,5 @@
 """Other transports than WebSockets of one session, made of the gateway's own parts, side by side on one core."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import closing
 from functools import partial
 
 import pytest
@@ -21,7 +18,6 @@ from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.settings import BehindProxies
 from tests.gateway.core import (
     ENDS,
-    close_ends,
     deliver,
     heard_by,
     open_descriptor,
@@ -34,13 +30,6 @@ from tests.websocket import client_frame, connection, handshake
 
 ADDRESS = "an address"
 GOING_AWAY = BeaconfireError(errors.UNAVAILABLE, "going away")
-
-
-@pytest.fixture(name="sockets")
-async def _sockets() -> AsyncIterator[Sockets]:
-    with closing(Sockets(asyncio.get_running_loop())) as sockets:
-        yield sockets
-    close_ends()
 
 
 @pytest.fixture(name="core")

@@ -1,9 +1,5 @@
 """Engine.IO connections over WebSockets, and the change of what carries one."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import closing
-
 import pytest
 
 from beaconfire_gateway.sessions.gateway import Gateway as Core
@@ -17,7 +13,6 @@ from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 from tests.gateway.core import (
     ENDS,
-    close_ends,
     deliver,
     heard_by,
     open_descriptor,
@@ -28,13 +23,6 @@ from tests.gateway.engines import EchoConnection, HeldCarrier, WordsConnection
 from tests.websocket import client_frame
 
 ADDRESS = "an address"
-
-
-@pytest.fixture(name="sockets")
-async def _sockets() -> AsyncIterator[Sockets]:
-    with closing(Sockets(asyncio.get_running_loop())) as sockets:
-        yield sockets
-    close_ends()
 
 
 @pytest.fixture(name="core")

@@ -10,18 +10,11 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.sessions.limits import Limits
-from tests.gateway.engine_processes import PATH, EngineProcess, PollingClient, engine_process, polling_client
+from tests.gateway.engine_processes import PATH, EngineProcess, PollingClient, polling_client
 from tests.socketio.clients import RawClient, raw_client
 
 KEYS = {"sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"}
-
-
-@pytest.fixture(name="process", params=["handover", "aiohttp"])
-async def _process(request: pytest.FixtureRequest, stream: NatsServer) -> AsyncIterator[EngineProcess]:
-    async with engine_process(stream, Limits(heartbeat_s=2), transport=request.param) as process:
-        yield process
 
 
 @pytest.fixture(name="polling")

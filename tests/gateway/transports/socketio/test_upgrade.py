@@ -22,13 +22,6 @@ from tests.gateway.engine_processes import EngineProcess, PollingClient, engine_
 from tests.gateway.engines import WordsConnection
 
 
-@pytest.fixture(name="process", params=["handover", "aiohttp"])
-async def _process(request: pytest.FixtureRequest, stream: NatsServer) -> AsyncIterator[EngineProcess]:
-    """A process whose WebSockets are on sockets of ours, and one where they are aiohttp's."""
-    async with engine_process(stream, Limits(heartbeat_s=2), transport=request.param) as process:
-        yield process
-
-
 @pytest.fixture(name="client")
 async def _client(process: EngineProcess) -> AsyncIterator[PollingClient]:
     async with polling_client(process) as client:
