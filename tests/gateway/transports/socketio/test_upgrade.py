@@ -9,15 +9,13 @@ import pytest
 from nats.aio.msg import Msg
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.transports.socketio.relay import FOREIGN
 from beaconfire_kit import broker, errors
 from beaconfire_kit.errors import BeaconfireError
 from tests.conftest import connected
-from tests.gateway.core import SUBSCRIPTION
+from tests.gateway.core import deliver
 from tests.gateway.engine_processes import EngineProcess, PollingClient, engine_process, polling_client
 from tests.gateway.engines import WordsConnection
 
@@ -411,10 +409,7 @@ async def deliver_all(cores: list[Core], count: int) -> None:
     """Deliver events to every process, as the broker does."""
     for offset in range(1, count + 1):
         for core in cores:
-            entry = Entry(offset, Route("campaign.c1.state", (SUBSCRIPTION.room,)), b"x" * 1_000, 0.0, type="t")
-            core.ring.append(entry)
-            core.outbound.put(offset, entry)
-            core.reach(offset)
+            deliver(core, offset, b"x" * 1_000)
         if not offset % 10:
             await asyncio.sleep(0.001)
 
