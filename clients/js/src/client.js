@@ -20,7 +20,7 @@ import { RoomTable } from "./room.js";
 import { NotSeen, SEEN_TIMEOUT_MS, Sightings } from "./seen.js";
 import { bytesOf, LEAST_FRAME_BYTES, USUAL_FRAME_BYTES } from "./size.js";
 import { browser, systemClock } from "./surroundings.js";
-import { BROKE_OFF, Link } from "./transport.js";
+import { BROKE_OFF, Link } from "./link.js";
 import { Ways } from "./ways.js";
 
 const NAME = "beaconfire-js";
@@ -301,7 +301,7 @@ export class Client {
    */
   #propose(way) {
     const { url, batch, fetch = globalThis.fetch, WebSocket = globalThis.WebSocket } = this.#options;
-    /** @type {import("./transport.js").LinkHandlers} */
+    /** @type {import("./link.js").LinkHandlers} */
     const handlers = {
       onOpen: () => this.#introduce(link),
       onFrame: (frame) => this.#receive(link, frame),

@@ -9,7 +9,7 @@
 import { Cursor } from "./cursor.js";
 import { EventStreamReader } from "./event_stream.js";
 import { readFrame, retryOfError } from "./protocol.js";
-import { BROKE_OFF } from "./transport.js";
+import { BROKE_OFF } from "./link.js";
 
 /** How long an answer may take beyond the time that the gateway waits. */
 const SLACK_MS = 10_000;
@@ -21,7 +21,7 @@ const MAX_TRIES = 3;
 const CLOSE_OF_STATUS = 4000;
 
 /** @typedef {import("./protocol.js").Frame} Frame */
-/** @typedef {import("./transport.js").LinkHandlers} LinkHandlers */
+/** @typedef {import("./link.js").LinkHandlers} LinkHandlers */
 
 /** The connection has ended with a close code. */
 class Ended extends Error {
