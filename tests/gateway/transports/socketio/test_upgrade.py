@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import WSMsgType
 from nats.aio.msg import Msg
 
 from beaconfire.nats_server import NatsServer
@@ -360,6 +362,39 @@ async def test_messages_of_a_stranger_with_a_gateways_password_move_no_session(
     assert two[0].carrier(moving.sid).engine.sessions[0].user_id == "a"
     assert heard
     assert not [one for one in heard if rest.encode() in one or b"subscribe" in one]
+
+
+class LostWhilePacked(WordsConnection):
+    """Its client leaves while it waits for the answer to a request, before it goes over."""
+
+    async def pack(self) -> dict[str, Any] | None:
+        self.carrier.abort()
+        return await super().pack()
+
+
+async def test_connection_that_is_lost_before_it_moves_leaves_the_door_once(stream: NatsServer) -> None:
+    async with (
+        engine_process(stream, None, LostWhilePacked) as first,
+        engine_process(stream, None, LostWhilePacked) as second,
+        polling_client(first, second) as client,
+    ):
+        for process in (first, second):
+            process.core.begin("e", 0)
+        await client.open()
+        client.go_to(0)
+        await client.post("4connect a e:0 campaign:c1")
+        client.go_to(0)
+        await client.get()
+        client.go_to(1)
+        async with client.websocket() as socket:
+            await socket.send_str("2probe")
+            assert await socket.receive_str() == "3probe"
+            await socket.send_str("5")
+            closed = await socket.receive()
+
+        assert closed.type is WSMsgType.CLOSE
+        assert first.core.door.connecting == 0
+        assert not first.core.door.addresses
 
 
 async def test_questions_that_a_stranger_repeats_are_not_answered_again(

@@ -223,7 +223,7 @@ class Upgrades:
         except Exception:
             log.exception("could not pack a connection", connection=engine.id)
             packed = None
-        if packed is None:
+        if packed is None or not carrier.is_open:  # it may have been lost meanwhile
             asked.fail()
             engine.close(_NO_UPGRADE)
             return
