@@ -156,6 +156,7 @@ async def test_a_domain_service_in_a_repository_of_its_own_delivers_its_event(tm
     assert event["rooms"] == [f"campaign:{campaign}", f"campaign:{campaign}/quest:{quest['id']}"]
 
 
+@pytest.mark.timeout(RUN_S)
 def test_the_code_of_add_a_domain_service_passes_strict_checks(tmp_path: Path) -> None:
     write_blocks("docs/howto/add_a_domain_service.md", tmp_path)
     style = ["--isolated", "--line-length", "120"]

@@ -64,6 +64,7 @@ def test_each_curl_of_the_page_succeeds_and_ends_in_the_members_that_it_names(da
     assert sorted(roles(shell(data.parent, LIST)).values()) == ["editor", "editor", "owner"]
 
 
+@pytest.mark.timeout(RUN_S)
 def test_commands_of_the_page_work_with_its_file(data: Path) -> None:
     (csv,) = [block.text for block in blocks(PAGE) if block.language == "csv"]
     (data.parent / "members.csv").write_text(csv)
