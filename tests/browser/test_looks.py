@@ -34,6 +34,28 @@ async def test_campaign_page_fits_the_window_and_its_controls_are_large_enough_f
 
 
 @WIDTHS
+async def test_page_with_kingdoms_fits_the_window_and_its_controls_are_large_enough_for_a_thumb(
+    table: Table, viewport: ViewportSize, request: pytest.FixtureRequest
+) -> None:
+    owner, token = await table.seat("Owner", viewport=viewport), table.token("Owner")
+    saltmere = await owner.page.get_by_role("article", name="Saltmere").get_attribute("data-key")
+    body = {"name": "The Kingdom of Northmarch", "description": "Cold winters, proud towns."}
+    kingdom = call("POST", f"{table.campaign_url}/kingdoms", body, token=token)["kingdom"]["id"]
+    call("PATCH", f"{table.campaign_url}/settlements/{saltmere}", {"kingdomId": kingdom}, token=token)
+    region = owner.page.get_by_role("region", name="The Kingdom of Northmarch")
+    await expect(region.get_by_role("article", name="Saltmere")).to_be_visible()
+    await owner.page.reload()
+    await expect(region.get_by_role("article", name="Saltmere")).to_be_visible()
+    await owner.page.locator(".settlements").evaluate("(list) => list.scrollIntoView()")
+
+    await _picture(owner.page, request, "kingdoms")
+    overflow, small = await _overflow(owner.page), await _small_targets(owner.page)
+    call("DELETE", f"{table.campaign_url}/kingdoms/{kingdom}", token=token)
+
+    assert (overflow <= 0, small) == (True, [])
+
+
+@WIDTHS
 async def test_sign_in_page_fits_the_window(
     table: Table, viewport: ViewportSize, request: pytest.FixtureRequest
 ) -> None:

@@ -103,6 +103,7 @@ export class Api {
   campaign = async (id) => (await this.campaignAt(id)).campaign;
   /** With the cursor to continue from. Everything that is read afterwards contains at least as much. */
   campaignAt = async (id) => at(await this.#publisher("GET", `/${id}`));
+  kingdoms = async (id) => (await this.#publisher("GET", `/${id}/kingdoms`)).body.kingdoms;
   settlements = async (id) => (await this.#publisher("GET", `/${id}/settlements`)).body.settlements;
   structures = async (id, settlement) =>
     (await this.#publisher("GET", `/${id}/settlements/${settlement}/structures`)).body.structures;

@@ -58,6 +58,7 @@ export async function unlessMeanwhile(send, keep, advice = "") {
 
 function meanwhile(current, conflicts) {
   const now = conflicts.map((field) => {
+    if (field === "kingdomId") return "it is in another kingdom";
     const [name, key] = field.split(".");
     const value = key === undefined ? current[name] : current[name][key];
     return `${key ?? name} ${value === undefined ? "is gone" : `is now “${value}”`}`;

@@ -9,7 +9,7 @@ import { typed } from "./sentences.js";
  * @property {string} label
  * @property {"text" | "email" | "textarea" | "number" | "select" | "variables"} [type]
  * @property {any} [value]
- * @property {string[]} [options]
+ * @property {(string | {value: any, label: string})[]} [options]  of a select: texts, or values of any type with their texts
  * @property {string} [hint]
  * @property {boolean} [required]
  * @property {number} [min] @property {number} [max] @property {number} [maxlength]
@@ -88,15 +88,25 @@ function fieldRow(field) {
   const control = controlOf(field);
   const hint = field.hint && h("span", { class: "hint" }, field.hint);
   const row = h("label", { class: `field field-${field.type ?? "text"}` }, h("span", {}, field.label), control, hint);
-  const read = () => (field.type === "number" ? Number(control.value) : control.value);
-  return { name: field.name, row, read };
+  return { name: field.name, row, read: () => valueOf(field, control) };
+}
+
+/** The value that was typed or chosen. @param {Field} field @param {any} control */
+function valueOf({ type, options }, control) {
+  if (type === "number") return Number(control.value);
+  return type === "select" ? choices(options)[control.selectedIndex].value : control.value;
+}
+
+/** @param {Field["options"]} options */
+function choices(options = []) {
+  return options.map((option) => (typeof option === "string" ? { value: option, label: option } : option));
 }
 
 /** @param {Field} field */
-function controlOf({ name, type = "text", value = "", options = [], required, min, max, maxlength }) {
+function controlOf({ name, type = "text", value = "", options, required, min, max, maxlength }) {
   if (type === "select") {
-    const chosen = (option) => h("option", { value: option, selected: option === value }, option);
-    return h("select", { name }, options.map(chosen));
+    const row = (option) => h("option", { selected: option.value === value }, option.label);
+    return h("select", { name }, choices(options).map(row));
   }
   if (type === "textarea") return h("textarea", { name, rows: 3, maxlength, required }, value);
   return h("input", { name, type, value, required, min, max, maxlength, step: type === "number" ? 1 : null, autocomplete: "off" });

@@ -49,9 +49,10 @@ export class Edits {
    */
   shown(world) {
     const over = (things) => new Map([...things].map(([id, thing]) => [id, this.over(thing)]));
-    const { settlements, structures, entities } = world;
+    const { kingdoms, settlements, structures, entities } = world;
     return Object.create(world, {
       campaign: { value: this.over(world.campaign) },
+      kingdoms: { value: over(kingdoms) },
       settlements: { value: over(settlements) },
       structures: { value: over(structures) },
       entities: { value: over(entities) },

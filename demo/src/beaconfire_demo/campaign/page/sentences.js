@@ -109,6 +109,7 @@ function structureName(world, { structureId, settlementId }) {
 
 function entityName(world, { entityType, entityId }) {
   if (entityType === "campaign") return "the campaign";
+  if (entityType === "kingdom") return world.kingdoms.get(entityId)?.name ?? "a kingdom";
   return world.entities.get(entityId)?.name ?? `the ${entityType} ${entityId}`;
 }
 
@@ -124,8 +125,8 @@ function nameOf(world, userId, me, otherwise) {
   return world.nameOf(userId) ?? otherwise;
 }
 
-/** `["level", "variables.food"]` → "level and food". */
+/** `["kingdomId", "variables.food"]` → "kingdom and food". */
 function inWords(fields = []) {
-  const names = fields.map((field) => field.replace(/^(variables|data)\./, ""));
+  const names = fields.map((field) => field.replace(/^(variables|data)\.|^(kingdom)Id$/, "$2"));
   return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }

@@ -6,6 +6,7 @@ const MAX_READINGS = 5;
 
 /** The path of a thing below its campaign, in the publisher's API. */
 export const pathOf = {
+  kingdom: ({ id }) => `kingdoms/${id}`,
   settlement: ({ id }) => `settlements/${id}`,
   structure: ({ id, settlementId }) => `settlements/${settlementId}/structures/${id}`,
   entity: ({ id, type }) => `entities/${type}/${id}`,
@@ -13,6 +14,8 @@ export const pathOf = {
 
 export class World {
   campaign = null;
+  /** @type {Map<string, any>} */
+  kingdoms = new Map();
   /** @type {Map<string, any>} */
   settlements = new Map();
   /** @type {Map<string, any>} */
@@ -56,11 +59,17 @@ export class World {
     return this.#names.get(userId);
   }
 
+  /** The settlements of a kingdom. Null: those without one, or whose kingdom was just deleted. @param {string | null} kingdom */
+  settlementsOf(kingdom) {
+    const all = [...this.settlements.values()];
+    return all.filter(({ kingdomId }) => (this.kingdoms.has(kingdomId) ? kingdomId : null) === kingdom);
+  }
+
   structuresOf(settlement) {
     return [...this.structures.values()].filter(({ settlementId }) => settlementId === settlement);
   }
 
-  /** @param {"settlement" | "structure" | "entity"} kind @param {string} id */
+  /** @param {"kingdom" | "settlement" | "structure" | "entity"} kind @param {string} id */
   thing(kind, id) {
     return this.#shelf(kind).get(id);
   }
@@ -84,7 +93,8 @@ export class World {
 
   async #readAll() {
     const { campaign, cursor } = await this.#api.campaignAt(this.id);
-    const [settlements, entities, members] = await Promise.all([
+    const [kingdoms, settlements, entities, members] = await Promise.all([
+      this.#api.kingdoms(this.id),
       this.#api.settlements(this.id),
       this.#api.entities(this.id),
       this.#api.members(this.id),
@@ -93,6 +103,7 @@ export class World {
     return {
       cursor,
       campaign,
+      kingdoms: byId(kingdoms),
       settlements: byId(settlements),
       structures: byId(structures.flat()),
       entities: byId(entities),
@@ -138,7 +149,7 @@ export class World {
     if (type === "structure_updated") return this.#follow("structure", structureOf(payload), isGone, changedFields);
     if (type === "member_changed") return this.#patiently(() => this.loadMembers());
     const isEntity = type === "entity_updated" && payload.entityType !== "campaign";
-    if (isEntity) return this.#follow("entity", entityOf(payload), isGone, changedFields);
+    if (isEntity) return this.#follow(payload.entityType === "kingdom" ? "kingdom" : "entity", entityOf(payload), isGone, changedFields);
     const fields = type === "world_time_changed" ? ["worldTime"] : changedFields;
     return this.#patiently(async () => this.putCampaign(await this.#api.campaign(this.id), fields));
   }
@@ -191,7 +202,7 @@ export class World {
   }
 
   #shelf(kind) {
-    return { settlement: this.settlements, structure: this.structures, entity: this.entities }[kind];
+    return { kingdom: this.kingdoms, settlement: this.settlements, structure: this.structures, entity: this.entities }[kind];
   }
 }
 

@@ -19,6 +19,12 @@ import { failure, refusal, tryNow } from "./refusal.js";
 import { settlementList } from "./settlements.js";
 import { clockFields, clockOf, fieldsOf } from "./things.js";
 
+/** What else happens when a thing is deleted. */
+const CONSEQUENCES = {
+  kingdom: "Its settlements stay, without a kingdom.",
+  settlement: "Its structures are deleted too.",
+};
+
 /**
  * @param {HTMLElement} host
  * @param {{id: string, api: import("../api.js").Api, client: import("../../client/index.js").Client, me: any, toasts: any,
@@ -295,11 +301,12 @@ async function despiteTime(send, revision) {
 function actionsOf({ api, world, changes, levels, toasts, go, isLeft }) {
   const { id } = world;
   const thingOf = ({ dataset }) => world.thing(dataset.kind, dataset.id);
+  const kingdoms = () => [...world.kingdoms.values()];
 
   const add = (kind, path, title) => {
     const once = new Once();
     const onSubmit = (values) => changes.create(kind, path, values, once.keyFor(values));
-    openForm({ title, submit: "Add", fields: fieldsOf(kind), onSubmit });
+    openForm({ title, submit: "Add", fields: fieldsOf(kind, undefined, kingdoms()), onSubmit });
   };
   const edit = (element) => {
     const { kind } = element.dataset;
@@ -307,7 +314,7 @@ function actionsOf({ api, world, changes, levels, toasts, go, isLeft }) {
     editForm({
       title: `Edit ${thing.name}`,
       before: thing,
-      fields: (values) => fieldsOf(kind, values),
+      fields: (values) => fieldsOf(kind, values, kingdoms()),
       send: (difference, revision) => changes.update(kind, thing, difference, revision),
       toasts,
       isLeft,
@@ -318,7 +325,7 @@ function actionsOf({ api, world, changes, levels, toasts, go, isLeft }) {
     const thing = thingOf(element);
     deletion({
       title: `Delete ${thing.name}?`,
-      text: kind === "settlement" ? "Its structures are deleted too. This cannot be undone." : "This cannot be undone.",
+      text: `${CONSEQUENCES[kind] ?? ""} This cannot be undone.`.trim(),
       thing,
       send: (revision) => api.remove(id, pathOf[kind](thing), revision),
       keep: (current) => world.put(kind, current),
@@ -327,6 +334,7 @@ function actionsOf({ api, world, changes, levels, toasts, go, isLeft }) {
   };
 
   return {
+    addKingdom: () => add("kingdom", "kingdoms", "New kingdom"),
     addSettlement: () => add("settlement", "settlements", "New settlement"),
     addStructure: ({ dataset }) => add("structure", `settlements/${dataset.id}/structures`, "New structure"),
     addEntity: () => add("entity", "entities", "New place or encounter"),

@@ -1,19 +1,48 @@
-/** Settlements with their structures. */
+/** Settlements with their structures, by kingdom. */
 
 import { h, icon } from "../dom.js";
 import { actionButtons, levelStepper, pending, variableList } from "./parts.js";
 
 /** @param {import("../world.js").World} world @param {import("../levels.js").Levels} levels */
 export function settlementList(world, levels) {
-  const add = h("button", { type: "button", class: "primary small", "data-action": "addSettlement" }, icon("add"), "Settlement");
-  const settlements = [...world.settlements.values()];
+  const add = (kind, action, text) => h("button", { type: "button", class: `${kind} small`, "data-action": action }, icon("add"), text);
+  const buttons = h("div", { class: "section-buttons" }, add("plain", "addKingdom", "Kingdom"), add("primary", "addSettlement", "Settlement"));
   return h(
     "section",
     { class: "settlements", "aria-labelledby": "settlements-title" },
-    h("div", { class: "section-head" }, h("h2", { id: "settlements-title" }, "Settlements"), world.canEdit && add),
-    settlements.length === 0 && h("p", { class: "card empty" }, "No settlement yet."),
+    h("div", { class: "section-head" }, h("h2", { id: "settlements-title" }, "Settlements"), world.canEdit && buttons),
+    world.settlements.size === 0 && world.kingdoms.size === 0 && h("p", { class: "card empty" }, "No settlement yet."),
+    [...world.kingdoms.values()].map((kingdom) => kingdomSection(kingdom, world, levels)),
+    restSection(world.settlementsOf(null), world, levels),
+  );
+}
+
+function kingdomSection(kingdom, world, levels) {
+  const { id, name, description } = kingdom;
+  const settlements = world.settlementsOf(id);
+  const title = `${id}-title`;
+  return h(
+    "section",
+    { class: "kingdom", "data-key": id, "aria-labelledby": title, ...pending(world, id) },
+    h(
+      "header",
+      { class: "thing-head" },
+      h("h3", { id: title, "data-key": `${id}-name` }, name),
+      h("span", { class: "kind" }, "kingdom"),
+      world.canEdit && actionButtons("kingdom", kingdom),
+    ),
+    description && h("p", { class: "description", "data-key": `${id}-description` }, description),
+    settlements.length === 0 && h("p", { class: "quiet" }, "No settlement is in this kingdom."),
     settlements.map((settlement) => settlementCard(settlement, world, levels)),
   );
+}
+
+/** The settlements without a kingdom. They need a title only beside kingdoms. */
+function restSection(settlements, world, levels) {
+  const cards = settlements.map((settlement) => settlementCard(settlement, world, levels));
+  if (world.kingdoms.size === 0 || cards.length === 0) return cards;
+  const head = h("header", { class: "thing-head" }, h("h3", { id: "rest-title" }, "Without a kingdom"));
+  return h("section", { class: "kingdom", "data-key": "rest", "aria-labelledby": "rest-title" }, head, cards);
 }
 
 function settlementCard(settlement, world, levels) {
@@ -26,7 +55,7 @@ function settlementCard(settlement, world, levels) {
     h(
       "header",
       { class: "thing-head" },
-      h("h3", { "data-key": `${id}-name` }, name),
+      h(world.kingdoms.size > 0 ? "h4" : "h3", { "data-key": `${id}-name` }, name),
       h("span", { class: "kind", "data-key": `${id}-kind` }, kind),
       world.canEdit && actionButtons("settlement", settlement),
     ),

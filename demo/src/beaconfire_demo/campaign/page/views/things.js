@@ -3,11 +3,12 @@
 import { duration, seconds } from "../sentences.js";
 
 /**
- * @param {"campaign" | "settlement" | "structure" | "entity"} kind
+ * @param {"campaign" | "kingdom" | "settlement" | "structure" | "entity"} kind
  * @param {any} [thing]  the thing to edit; none for a new one
+ * @param {any[]} [kingdoms]  those that a settlement may be in
  * @returns {import("../dialog.js").Field[]}
  */
-export function fieldsOf(kind, thing) {
+export function fieldsOf(kind, thing, kingdoms = []) {
   const name = { name: "name", label: "Name", value: thing?.name, required: true, maxlength: 200 };
   const description = { name: "description", label: "Description", type: "textarea", value: thing?.description, maxlength: 10_000 };
   const word = (field, label, value) => ({ name: field, label, value: thing?.[field] ?? value, required: true, maxlength: 64 });
@@ -15,9 +16,10 @@ export function fieldsOf(kind, thing) {
   const variables = { name: "variables", label: "Variables", type: "variables", value: thing?.variables };
   switch (kind) {
     case "campaign":
+    case "kingdom":
       return [name, description];
     case "settlement":
-      return [name, word("kind", "Kind", "village"), level, populationField(thing), description, variables];
+      return [name, word("kind", "Kind", "village"), ...kingdomField(thing, kingdoms), level, populationField(thing), description, variables];
     case "structure":
       return [name, word("type", "Type", "building"), level, variables];
     default:
@@ -45,6 +47,13 @@ export function clockOf({ elapsedSeconds, everyS }) {
 function choice(some, chosen) {
   const all = [...new Set([...some, chosen])].sort((one, other) => one - other);
   return { options: all.map(duration), value: duration(chosen) };
+}
+
+/** Nothing to choose while there is no kingdom. */
+function kingdomField(thing, kingdoms) {
+  const options = [{ value: null, label: "None" }, ...kingdoms.map(({ id, name }) => ({ value: id, label: name }))];
+  const value = thing?.kingdomId ?? null;
+  return kingdoms.length > 0 ? [{ name: "kingdomId", label: "Kingdom", type: "select", options, value }] : [];
 }
 
 function populationField(thing) {
