@@ -238,8 +238,8 @@ def test_further_publisher_may_write_only_its_subtrees_and_hear_only_its_inbox()
 def test_no_row_of_the_permission_table_breaks_the_rules_of_all_rows(user: BrokerUser) -> None:
     """T11: only auth publishes memberships, only `setup` changes streams, and only it and `catalogue` push.
 
-    Only gateways speak with gateways, and only the publisher sends to rooms. No user publishes `live.>`, or hears
-    another's inbox or everything. No wildcard reaches the broker's own traffic.
+    Only gateways speak with gateways and of presence, and only the publisher sends to rooms. No user publishes
+    `live.>`, or hears another's inbox or everything. No wildcard reaches the broker's own traffic.
     """
     pushing = ("catalogue", "$KV.CATALOGUE.rev.1", "$KV.CATALOGUE.committed", "$KV.CATALOGUE.fragment.x1")
     reserved = [f"{word}.x1.x2.x3" for word in (*RESERVED_KINDS, "$KV", "$SYS", "$JS", "_INBOX", "_INBOX_gateway")]
@@ -256,7 +256,7 @@ def test_no_row_of_the_permission_table_breaks_the_rules_of_all_rows(user: Broke
     assert may_publish(user, SENT) == (user.name == "publisher")
     assert may_subscribe(user, SENT, "") == (user.name == "gateway")
     assert may_subscribe(user, SEND, SENDING_QUEUE) == (user.name == "publisher")
-    by_right = {"gateway": ("ephemeral.", "deadletter."), "publisher": ("ephemeral.",)}.get(user.name, ())
+    by_right = {"gateway": ("ephemeral.", "deadletter.", "presence."), "publisher": ("ephemeral.",)}.get(user.name, ())
     assert not [one for one in reserved if may_publish(user, one) and not one.startswith(by_right or "none")]
     assert not [
         subject for subject in ("live.campaign.c1.x", "live.tick", "$SYS.x", *foreign) if may_publish(user, subject)
