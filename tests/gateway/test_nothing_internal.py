@@ -81,7 +81,9 @@ async def test_no_kind_of_frame_contains_internals_or_another_users_data(stream:
         body = {**BODY, "type": "user.typing", "payload": typing.model_dump(mode="json")}
         await raw_publish(gateway, typing.full_subject(), json.dumps(body).encode())
         await raw_publish(gateway, "campaign.c1.settlement.s1", b"garbage")
-        await alice.ask("subscribe", rooms=["campaign:c1/settlement:s1"], cursor=ack["cursor"])
+        await alice.ask("subscribe", rooms=["campaign:c1/settlement:s1"], cursor=ack["cursor"], presence=True)
+        await resuming.ask("presence", status="busy")
+        await alice.next("presence")
         await alice.ask("subscribe", rooms=["campaign:c1"], types=["no_such_type"])
         await alice.ask("refresh", token="nonsense")
         await provoke(alice, "{", "[]", '{"type":"nonsense","id":1}', '{"type":"subscribe","id":2,"rooms":[[]]}')

@@ -9,7 +9,7 @@ from beaconfire.nats_server import NatsServer
 from tests.client import SocketClient, answering, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway
-from tests.gateway.presence.test_presence import ROOM, Seen, watching
+from tests.gateway.presence.watchers import ROOM, Seen, watching
 from tests.gateway.processes import gateway_process
 from tests.proxy import Proxy
 
