@@ -119,10 +119,11 @@ def test_protocol_pages_examples_match_its_interfaces(tmp_path: Path) -> None:
 
 async def test_gateway_accepts_every_client_message_of_the_protocol_page(gateway: Gateway) -> None:
     token = gateway.auth.token("viewer")
+    gateway.auth.members["viewer"]["workspace:w1"] = "viewer"
     for example in examples(4) + spoken("→"):
         async with open_socket(gateway.url) as client:
             if example["type"] != "connect":
-                await client.connect(token)
+                await client.connect(token, [example["room"]] if "room" in example else [])
             message = {name: token if name == "token" else value for name, value in example.items()}
             await client.socket.send_json(message)
             answer = await client.next("connection.ack", "reply", "error")
@@ -147,6 +148,10 @@ async def provoke(gateway: Gateway, client: SocketClient) -> None:
     await client.ask("subscribe", rooms=["campaign:c1/settlement:s1"], presence=True)
     await client.ask("presence", status="away")
     await client.next("presence")
+    async with open_socket(gateway.url) as other:
+        await other.connect(auth.token("editor"), ["campaign:c1"])
+        await other.ask("typing", room="campaign:c1")
+    await client.next("typing")
     await client.ask("unsubscribe", rooms=["campaign:c1/settlement:s1"])
     await client.ask("refresh", token="nonsense")
     await client.ask("ping")

@@ -1,6 +1,6 @@
 // Written by `make generate` from PROTOCOL.md and shared/src/beaconfire_kit/resync.py. Do not edit.
 
-export type ClientMessage = Connect | Subscribe | Unsubscribe | Refresh | Ping | SetPresence;
+export type ClientMessage = Connect | Subscribe | Unsubscribe | Refresh | Ping | SetPresence | SetTyping;
 
 /** Chosen by the client: 1 to 64 characters, or an integer. The answer repeats it. */
 export type MessageId = string | number;
@@ -76,12 +76,22 @@ export interface SetPresence {
 
 export type PresenceStatus = "online" | "away" | "busy";
 
+export interface SetTyping {
+  type: "typing";
+  id: MessageId;
+  /** A room that the session is in. */
+  room: RoomName;
+  /** False when the user has stopped. Default: true. */
+  typing?: boolean;
+}
+
 export type GatewayMessage =
   | ConnectionAck | Reply | ErrorMessage
   | EventMessage | Restored | Position
   | Resync | RoomLeft | RoleChanged | TokenExpiring
   | Degraded | Live | Goaway
-  | Presence | PresenceChange;
+  | Presence | PresenceChange
+  | Typing;
 
 /** A refusal. `code` is in the table of §6, `message` is for people. */
 export interface Refusal {
@@ -282,6 +292,15 @@ export interface PresenceChange {
   changed: PresentUser[];
   /** The ids of users that the client must remove from its list. */
   left: string[];
+}
+
+export interface Typing {
+  type: "typing";
+  /** The long form of the room. */
+  room: RoomName;
+  userId: string;
+  /** False when the user has stopped, or was not heard for 5 s. */
+  typing: boolean;
 }
 
 /** Why the state of rooms must be loaded again. */

@@ -91,7 +91,10 @@ def test_anything_that_is_no_message_is_refused(data: bytes) -> None:
 @PATIENT
 @given(
     st.fixed_dictionaries(
-        {"type": st.sampled_from(["subscribe", "unsubscribe", "refresh", "ping", "connect", "x"]) | JSON},
+        {
+            "type": st.sampled_from(["subscribe", "unsubscribe", "refresh", "ping", "user.typing", "connect", "x"])
+            | JSON
+        },
         optional={"payload": JSON, "id": JSON, "rooms": JSON, "room": JSON, "types": JSON, "cursor": JSON},
     )
 )

@@ -181,12 +181,39 @@ async def test_clients_see_each_other_and_how_they_are(gateway: Gateway, driver:
     assert answer["rooms"]["campaign:c1"]["presence"]["count"] == 1
 
 
-@pytest.mark.parametrize("name", ["typing.start", "typing.stop"])
-async def test_typing_is_accepted(gateway: Gateway, driver: Driver, name: str) -> None:
-    """It has no effect yet."""
+@on_both_transports
+async def test_clients_of_a_chat_are_told_who_is_typing(gateway: Gateway, driver: Driver) -> None:
+    """In the shape of the event that services publish."""
+    for user in ("editor", "viewer"):
+        gateway.auth.members[user]["workspace:w1"] = "viewer"
+    sender, other = await connected(driver, gateway, "editor"), await connected(driver, gateway)
+    for client in (sender, other):
+        await client.ask("subscribe", "workspace:w1/chat:h1")
+
+    assert await sender.ask("typing.start", {"chatId": "h1"}) == {"success": True}
+    payload, cursor = await other.event("user.typing")
+    assert await sender.ask("typing.stop", {"chatId": "h1"}) == {"success": True}
+    stopped, _ = await other.event("user.typing")
+
+    assert cursor is None
+    assert payload == {
+        "workspaceId": "w1",
+        "chatId": "h1",
+        "targetKind": "chat",
+        "targetId": "h1",
+        "room": "workspace:w1/chat:h1",
+        "userId": "editor",
+        "typing": True,
+    }
+    assert stopped == {**payload, "typing": False}
+    assert not sender.events("user.typing")
+
+
+async def test_client_cannot_type_in_a_chat_that_it_has_not_joined(gateway: Gateway, driver: Driver) -> None:
     client = await connected(driver, gateway)
 
-    assert await client.ask(name, {"status": "away", "chatId": "h1"}) == {"success": True}
+    assert (await client.ask("typing.start", {"chatId": "h1"}))["code"] == "forbidden"
+    assert (await client.ask("typing.start", {"status": "away"}))["code"] == "bad_request"
 
 
 @on_both_transports

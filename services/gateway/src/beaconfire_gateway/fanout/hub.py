@@ -178,6 +178,12 @@ class Hub(Generic[S]):
                 found.append(Recipients(list(new.values()), *alike))
         return found
 
+    def listeners(self, room: RoomKey, type_: str) -> Collection[S]:
+        """Return the sessions in the write lists of one room that want the type, once each."""
+        groups = self._rooms.get(room, {})
+        wanting = (sessions for group, sessions in groups.items() if group.types is None or type_ in group.types)
+        return dict.fromkeys(chain.from_iterable(wanting))
+
     def _find_alike(self, rooms: Rooms, type_: str, audience: frozenset[Role] | None) -> tuple[Recipients, ...]:
         """The recipients, the same objects for all events that are alike."""
         populated = tuple(room for room in rooms if room in self._rooms)

@@ -6,4 +6,6 @@ without a broker.
 
 `view` decides what clients are told about a room, and when. `attendance` connects the node with the gateway's sessions.
 `exchange` carries the messages of `messages` between gateways, over NATS.
+
+`typing_users` tells the sessions of a room who is typing there. It needs none of the others but `exchange`.
 """

@@ -3,6 +3,7 @@
     presence.<gateway>.changes         what has changed at a gateway, for all others
     presence.<gateway>.ask             another gateway asks it for everything, and names itself
     presence.<asker>.part.<gateway>    a part of the answer
+    presence.<gateway>.typing          a user is typing at a gateway, or no longer is, for all others
 
 Only gateways may publish and hear these (deploy/nats). Messages may be lost: `peers` notices it.
 """
@@ -17,8 +18,10 @@ from typing import Any
 import nats.errors
 
 from beaconfire_gateway.presence.attendance import GatewayAttendance
-from beaconfire_gateway.presence.messages import Changes, InvalidSaying, Part
+from beaconfire_gateway.presence.messages import Changes, InvalidSaying, Part, decode_typing, encode_typing
 from beaconfire_gateway.presence.node import Outgoing
+from beaconfire_gateway.presence.typing_users import RoomsTypingUsers
+from beaconfire_gateway.wire.messages import Typing
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.seams.nats_direct import DirectClient
 
@@ -38,7 +41,7 @@ EVERY_S = 0.2
 """How often changes are sent, and clients told."""
 STOP_S = 1.0
 """How long the last word of a gateway may take."""
-_subject = re.compile(r"presence\.([0-9a-f]{16})\.(changes|ask|part)(?:\.([0-9a-f]{16}))?").fullmatch
+_subject = re.compile(r"presence\.([0-9a-f]{16})\.(changes|ask|part|typing)(?:\.([0-9a-f]{16}))?").fullmatch
 
 
 class Exchange:
@@ -48,6 +51,7 @@ class Exchange:
         self,
         nc: DirectClient,
         attendance: GatewayAttendance,
+        typing: RoomsTypingUsers,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         clock: Callable[[], float] = time.monotonic,
@@ -55,12 +59,14 @@ class Exchange:
         self._nc = nc
         self._attendance = attendance
         self._node = attendance.node
+        self._typing = typing
+        typing.tell_others = self._tell_typing
         self._spawn = spawn
         self._clock = clock
 
     async def subscribe(self) -> None:
         """Hear the other gateways from now on."""
-        for pattern in ("*.changes", f"{self._node.gateway}.>"):
+        for pattern in ("*.changes", "*.typing", f"{self._node.gateway}.>"):
             await self._nc.subscribe_direct(f"{broker.PRESENCE_PREFIX}{pattern}", self._hear)
 
     async def run(self) -> None:
@@ -101,6 +107,14 @@ class Exchange:
             else:
                 await self._publish(f"{message.gateway}.ask", self._node.gateway.encode())
 
+    def _tell_typing(self, message: Typing) -> None:
+        if self._nc.is_connected:  # otherwise it would come too late
+            self._spawn(self._send_typing(message))
+
+    async def _send_typing(self, message: Typing) -> None:
+        with suppress(nats.errors.Error):
+            await self._publish(f"{self._node.gateway}.typing", encode_typing(message))
+
     async def _publish(self, subject: str, data: bytes) -> None:
         SAID.inc()
         await self._nc.publish(f"{broker.PRESENCE_PREFIX}{subject}", data)
@@ -123,6 +137,10 @@ class Exchange:
             if named != self._node.gateway:
                 self._attendance.activate()
                 self._node.hear_changes(changes, self._clock())
+        elif call == "typing":
+            message = decode_typing(body)
+            if named != self._node.gateway:
+                self._typing.hear(message)
         elif call == "part":
             self._node.hear_part(Part.decode(sender, body), self._clock())
         else:

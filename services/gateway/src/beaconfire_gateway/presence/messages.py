@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from beaconfire_gateway.wire.messages import Status
+from beaconfire_gateway.wire.messages import Status, Typing
+from beaconfire_kit.subjects import InvalidRoom, RoomKey, parse_room
 
 MAX_PART_BYTES = 100_000
 """About the size of a message. The broker's limit is 256 KiB (deploy/nats)."""
@@ -61,6 +62,24 @@ class Question:
 
     gateway: str
     """The one that is asked."""
+
+
+def encode_typing(message: Typing) -> bytes:
+    """Return the JSON that tells other gateways who is typing."""
+    return orjson.dumps({"room": str(message.room), "user": message.user_id, "typing": message.typing})
+
+
+def decode_typing(data: bytes) -> Typing:
+    """Read it. Raises InvalidSaying."""
+    found = _object(data)
+    room, user_id, typing = found.get("room"), found.get("user"), found.get("typing")
+    if not isinstance(room, str) or not isinstance(user_id, str) or not isinstance(typing, bool):
+        raise InvalidSaying("it does not say who is typing in which room")
+    try:
+        named = parse_room(room)
+    except InvalidRoom as problem:
+        raise InvalidSaying(str(problem)) from None
+    return Typing(RoomKey(named.root or named.pair, named.pair), user_id, typing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,18 @@ class Attendance(Protocol):
         ...
 
 
+class TypingUsers(Protocol):
+    """Knows who is typing in which room (`presence.typing_users`)."""
+
+    def set(self, session: "Session", room: RoomKey, *, typing: bool) -> None:
+        """A session that is in the room says whether its user is typing there. Raises LimitReached."""
+        ...
+
+    def turn(self, now: float) -> None:
+        """Do what is due each second."""
+        ...
+
+
 class Newest(Protocol):
     """The newest revision of the catalogue, for what has no offset: types in requests, and ephemeral events."""
 
@@ -248,6 +260,8 @@ class Gateway:
         session, and handshakes that are being answered."""
         self.attendance: Attendance | None = None
         """Who is in which room, if that is known here."""
+        self.typing: TypingUsers | None = None
+        """Who is typing in which room, if that is told here."""
         self.process_id = secrets.token_hex(8)
         """Names this process for other gateway processes. It is another one after each start."""
         self.session_prefix = ""
@@ -372,6 +386,8 @@ class Gateway:
         self.catchup_cache.forget()
         self.users.forget(now)
         self.door.forget(now)
+        if self.typing is not None:
+            self.typing.turn(now)
         self._busiest_root.look(self.ring, now)
         CONNECTING.set(self.door.connecting)
         RING_BYTES.set(self.ring.bytes)

@@ -32,12 +32,14 @@ from beaconfire_gateway.wire.messages import (
     Reply,
     RoomAnswer,
     SetPresence,
+    SetTyping,
     Subscribe,
     Unsubscribe,
 )
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.access import TokenRefused
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.subjects import RoomKey
 from beaconfire_kit.tokens import Claims
 
 log = logs.get(__name__)
@@ -163,6 +165,30 @@ def _set_presence(session: Session, request: SetPresence) -> Answers:
     return (Reply(request.id, request.TYPE),)
 
 
+def _set_typing(session: Session, request: SetTyping) -> Answers:
+    room = _own_room(session, request.room)
+    if session.gateway.typing is not None:
+        session.gateway.typing.set(session, room, typing=request.typing)
+    return (Reply(request.id, request.TYPE),)
+
+
+def _own_room(session: Session, name: str) -> RoomKey:
+    """Return the room of the session that the name means: as it subscribed to it, or the long or the short name.
+
+    Raises BeaconfireError if it is in no such room, or if it is in two that have this short name.
+    """
+    subscription = session.rooms.get(name)
+    if subscription is not None:
+        return subscription.room
+    found = {one.room for one in session.rooms.values() if name in (str(one.room), str(one.room.pair))}
+    if not found:
+        raise BeaconfireError(errors.FORBIDDEN, f"you are not in the room {name[:64]!r}: subscribe to it first")
+    if len(found) > 1:
+        text = f"you are in several rooms {name[:64]!r}: use a long name, such as {min(map(str, found))}"
+        raise BeaconfireError(errors.BAD_REQUEST, text)
+    return found.pop()
+
+
 async def _unsubscribe_and_keep(session: Session, request: Unsubscribe) -> Answers:
     answers = _unsubscribe(session, request)
     with suppress(BeaconfireError):  # it has left them; if its gateway dies now, it comes back to them
@@ -248,6 +274,7 @@ async def _refresh(session: Session, request: Refresh) -> Answers:
 _AT_ONCE: Mapping[type, Callable[[Session, Any], Answers]] = {
     Ping: _ping,
     SetPresence: _set_presence,
+    SetTyping: _set_typing,
     Unsubscribe: _unsubscribe,
 }
 _ASKING: Mapping[type, Callable[[Session, Any], Awaitable[Answers]]] = {

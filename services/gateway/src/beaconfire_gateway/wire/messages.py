@@ -116,7 +116,18 @@ class SetPresence:
     status: Status
 
 
-Request: TypeAlias = Connect | Subscribe | Unsubscribe | Refresh | Ping | SetPresence
+@dataclass(frozen=True, slots=True)
+class SetTyping:
+    """Says whether the user is typing in a room. The other sessions in it are told."""
+
+    TYPE: ClassVar[str] = "typing"
+
+    id: MessageId
+    room: str
+    typing: bool = True
+
+
+Request: TypeAlias = Connect | Subscribe | Unsubscribe | Refresh | Ping | SetPresence | SetTyping
 
 
 class InvalidMessage(BeaconfireError):
@@ -164,6 +175,19 @@ class PresenceChange:
     changed: Sequence[Person] = ()
     left: Sequence[str] = ()
     """The ids of users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """A user types in a room, or no longer does."""
+
+    TYPE: ClassVar[str] = "typing"
+    EVENT_TYPE: ClassVar[str] = "user.typing"
+    """The event of the catalogue that means the same. A session that wants some types hears it if this is one."""
+
+    room: RoomKey
+    user_id: str
+    typing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,5 +406,6 @@ Message: TypeAlias = (
     | GoAway
     | Presence
     | PresenceChange
+    | Typing
 )
 """Everything a gateway sends except events, whose bytes are shared (`wire.Wire.encode_event`)."""

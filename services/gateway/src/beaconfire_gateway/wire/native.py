@@ -185,7 +185,16 @@ class _SetPresence(_Message):
         return messages.SetPresence(self.id, messages.Status(self.status))
 
 
-_ClientMessage = _Connect | _Subscribe | _Unsubscribe | _Refresh | _Ping | _SetPresence
+class _SetTyping(_Message):
+    type: Literal["typing"]
+    room: RoomName
+    typing: bool = True
+
+    def request(self) -> messages.SetTyping:
+        return messages.SetTyping(self.id, self.room, self.typing)
+
+
+_ClientMessage = _Connect | _Subscribe | _Unsubscribe | _Refresh | _Ping | _SetPresence | _SetTyping
 _TYPES = frozenset(one.TYPE for one in get_args(messages.Request))
 
 
@@ -280,6 +289,11 @@ _FIELDS: dict[type, Callable[[Any], Mapping[str, Any]]] = {
         "joined": list(map(_person, message.joined)),
         "changed": list(map(_person, message.changed)),
         "left": list(message.left),
+    },
+    messages.Typing: lambda message: {
+        "room": str(message.room),
+        "userId": message.user_id,
+        "typing": message.typing,
     },
 }
 

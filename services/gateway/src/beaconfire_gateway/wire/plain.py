@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from beaconfire_gateway.wire import messages
+from beaconfire_gateway.wire import messages, user_typing
 from beaconfire_gateway.wire.body_parts import payload_of
 from beaconfire_gateway.wire.compact_json import to_json
 from beaconfire_gateway.wire.dialect import Spliced
@@ -24,6 +24,7 @@ NAME = "plain"
 NO_ID = ""
 """The id of a message that has none. The answer has none either."""
 _AROUND = frozenset({"type", "payload", "timestamp", "userId", "id"})
+_TYPING = (user_typing.TYPE, messages.SetTyping.TYPE)
 _WITH_ROOMS = (messages.Subscribe.TYPE, messages.Unsubscribe.TYPE)
 
 
@@ -44,7 +45,9 @@ class Plain:
                 raise ValueError
             fields = _fields(found)
             has_id = found.get("id") is not None
-            as_native = json.dumps({**fields, "type": found.get("type"), "id": found["id"] if has_id else 0})
+            if found.get("type") in _TYPING:
+                fields = user_typing.as_native(fields)
+            as_native = json.dumps({"type": found.get("type"), **fields, "id": found["id"] if has_id else 0})
         except (ValueError, RecursionError):
             text = 'a message is one JSON object, such as {"type": "ping"}'
             raise InvalidMessage(errors.BAD_REQUEST, text) from None
@@ -65,6 +68,8 @@ class Plain:
             return b""
         if isinstance(message, messages.Position) and not self._resumes:
             return b""
+        if isinstance(message, messages.Typing):
+            return _message(user_typing.TYPE, user_typing.payload_of(message), user_id=message.user_id)
         payload = dict(fields_of(message))
         if isinstance(message, messages.Reply):
             type_ = "pong" if message.to == messages.Ping.TYPE else f"{message.to}.ack"

@@ -1,12 +1,13 @@
 """The dialect of Socket.IO clients, one for each namespace.
 
 What a client emits becomes a request: `subscribe`, `unsubscribe`, `refresh` and `ping`, which take the fields of the
-native protocol (PROTOCOL.md §4), and `presence.update`, which takes a status. For every kind of room there are
-`subscribe_campaign` and `unsubscribe_campaign`, which take an id. Each is answered by its acknowledgement, with
-`{success, error?}`.
+native protocol (PROTOCOL.md §4), `presence.update`, which takes a status, and `typing.start` and `typing.stop`, which
+take a chat or a room. For every kind of room there are `subscribe_campaign` and `unsubscribe_campaign`, which take an
+id. Each is answered by its acknowledgement, with `{success, error?}`.
 
 An event is emitted by its type, with the payload as its publisher wrote it and the cursor: `["settlement_updated", {…},
-"e:42"]`. Anything else that the gateway sends is emitted as `beaconfire:` and its type in the native protocol.
+"e:42"]`. That a user is typing is emitted as an event without a cursor (`user_typing`). Anything else that the gateway
+sends is emitted as `beaconfire:` and its type in the native protocol.
 
 A Socket.IO client keeps the last argument of each event as its offset if that is a string, and sends the offset when it
 connects again. So what ends with a string ends with the cursor of everything before it, and nothing else does.
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from beaconfire_gateway.wire import messages, native
+from beaconfire_gateway.wire import messages, native, user_typing
 from beaconfire_gateway.wire.body_parts import payload_of
 from beaconfire_gateway.wire.compact_json import to_json
 from beaconfire_gateway.wire.dialect import Spliced
@@ -142,6 +143,10 @@ class SocketIO:
             for one in message.events
         )
 
+    def _typing(self, message: messages.Typing) -> bytes:
+        """As ephemeral events are: the second argument is no cursor."""
+        return encode_event(self.namespace, user_typing.TYPE, user_typing.payload_of(message), None)
+
     def _nothing(self, _message: messages.GoAway) -> bytes:
         """Clients do not know when to go: the connection ends in time."""
         return b""
@@ -154,6 +159,7 @@ _ENCODERS: Mapping[type, Callable[[SocketIO, Any], bytes]] = {
     messages.Error: SocketIO._refusal,
     messages.Position: SocketIO._position,
     messages.Restored: SocketIO._restored,
+    messages.Typing: SocketIO._typing,
     messages.GoAway: SocketIO._nothing,
 }
 
@@ -177,13 +183,22 @@ def _to_native(name: str, arguments: Sequence[Any]) -> Mapping[str, Any]:
         return {**(first if isinstance(first, dict) else {"token": first}), "type": name}
     if name == "presence.update":
         return {**(first if isinstance(first, dict) else {"status": first}), "type": messages.SetPresence.TYPE}
-    if name in _ACCEPTED:
-        return {"type": "ping"}
+    if name in _TYPING:
+        return {**_typing_in(name, first), "typing": _TYPING[name]}
+    if name == "ping":
+        return {"type": name}
     raise InvalidMessage(errors.UNKNOWN_TYPE, f"there is no event {name[:64]!r}")
 
 
-_ACCEPTED = frozenset({"ping", "typing.start", "typing.stop"})
-"""Events that are a sign of life and nothing else. Typing has no effect yet."""
+_TYPING = {"typing.start": True, "typing.stop": False}
+
+
+def _typing_in(name: str, argument: Any) -> Mapping[str, Any]:
+    """The fields of a message about typing: of an object with a room or a chat, or of the id of a chat."""
+    found = user_typing.as_native(argument if isinstance(argument, dict) else {"chatId": argument})
+    if "room" not in found:
+        raise InvalidMessage(errors.BAD_REQUEST, f"{name} takes a chat or a room: {{chatId: ID}} or {{room: NAME}}")
+    return found
 
 
 def _rooms(argument: Any) -> Mapping[str, Any]:
