@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 import beaconfire_auth.app
 import beaconfire_auth.settings
@@ -29,6 +29,9 @@ MEMORY = "sqlite+aiosqlite://"
 PLAIN: dict[str, Any] = {"environment": "development", "port": 0}
 
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
     """An application that listens at `url`."""
@@ -43,7 +46,8 @@ class Application:
         for resource in self.app.router.resources():
             below = "/x1.js" if "directory" in resource.get_info() else ""
             path = re.sub(r"\{[^}]*\}", "x1", resource.canonical) + below
-            found[path] |= {route.method for route in resource}
+            for route in resource:
+                found[path] |= set(METHODS) if route.method == hdrs.METH_ANY else {route.method}
         yield from found.items()
 
 

@@ -15,12 +15,11 @@ from beaconfire_demo.settings import PageSettings
 from beaconfire_demo.site import write_site
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
-from tests.routers import Application, running
+from tests.routers import METHODS, Application, running
 from tests.security.conftest import PASSWORD, Target
 from tests.security.raw_http import exchange, statuses
 from tests.websocket import client_frame, connection, handshake
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 JAVA = (
     "Connection: Upgrade, HTTP2-Settings\r\n"
     "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
@@ -28,7 +27,7 @@ JAVA = (
 )
 """The headers that `java.net.http.HttpClient` adds to a request over plain HTTP. `curl --http2` sends them in other
 order."""
-CACHED = dict.fromkeys(("/", "/index.html", "/page/x1"), "no-cache")
+CACHED = dict.fromkeys(("/", "/index.html", "/page/x1"), "no-cache") | {"/sse/stream": "no-store, no-transform"}
 PUBLIC = {"/.well-known/jwks.json"}
 
 
