@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ PASSING = frozenset({429, 502, 503, 504})
 LOST = (aiohttp.ClientError, OSError, TimeoutError)
 
 
-class HttpFollower(Listener):
+class HttpFollower(Listener, ABC):
     """What both have in common. A subclass sends one request at a time, and takes what comes."""
 
     def __init__(self, name: str, rooms: frozenset[str]) -> None:
@@ -40,8 +41,9 @@ class HttpFollower(Listener):
                     self.lose()
                 await asyncio.sleep(random.uniform(0.02, 0.2))
 
+    @abstractmethod
     async def _ask(self, http: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> None:
-        raise NotImplementedError
+        """Send one request, and take what comes until its end."""
 
     def _is_let_in(self, answer: aiohttp.ClientResponse) -> bool:
         if answer.status != 200 and answer.status not in PASSING:

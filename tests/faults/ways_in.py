@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.faults import http_followers, report, socketio_followers
 from tests.faults.checker import Verdict
-from tests.faults.http_followers import EventStreamFollower, PollFollower
+from tests.faults.http_followers import EventStreamFollower, HttpFollower, PollFollower
 from tests.faults.listener import Listener
 from tests.faults.plain_followers import LatePlainFollower, PlainFollower
 from tests.faults.report import Section
@@ -49,7 +49,7 @@ WAYS = {
 }
 """By the start of the names of their clients, for people."""
 STORED = "beaconfire_gateway_socketio_records_stored_total"
-FOLLOWERS = {
+FOLLOWERS: Mapping[str, Callable[[str, frozenset[str]], HttpFollower]] = {
     "sse": EventStreamFollower,
     "poll": PollFollower,
     "plain": PlainFollower,

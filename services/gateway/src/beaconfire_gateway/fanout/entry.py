@@ -140,9 +140,7 @@ class Entry:
             grown = len(before) + len(after)
         else:
             grown = ENCODED_OVERHEAD + len(frame)
-        self.size += grown
-        if self.keeper is not None:
-            self.keeper.grow(grown)
+        self._grow(grown)
         return frame
 
     def _splice(self, wire: Wire) -> bytes:

@@ -178,7 +178,7 @@ class Delivery:
             now = time.monotonic()
             gateway.ring.append(Entry(offset, route, stored.body, now, epoch=gateway.epoch, unchecked=self._unchecked))
             return
-        gateway.outbound.put(offset, entry)
+        gateway.outbound.put(offset, entry)  # encodes it, so that the ring counts its bytes once
         gateway.ring.append(entry)
 
     def _change_access(self, event: CheckedEvent) -> None:
