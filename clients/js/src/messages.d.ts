@@ -155,6 +155,7 @@ export interface Limits {
   messagesPerMinutePerUser: number;
   roomsPerMinute: number;
   roomsPerMinutePerUser: number;
+  typingPerMinutePerUser: number;
 }
 
 export type Reply = Success | Failure;

@@ -1,7 +1,7 @@
 """What a gateway remembers of the subscriptions of long polls."""
 
 from beaconfire_gateway.sessions.continuations import KEEP_S, Continuations
-from beaconfire_gateway.sessions.limits import Allowance, LimitReached, Limits
+from beaconfire_gateway.sessions.limits import LimitReached, Limits, UserAllowance
 
 ROOMS = {"campaign:c1": None, "user:u1": ("b", "a")}
 REFUSED = frozenset({("campaign:c2", "forbidden")})
@@ -44,7 +44,7 @@ def test_number_of_remembered_subscriptions_is_bounded() -> None:
 
 
 def test_user_may_poll_five_times_a_second_for_each_connection_that_it_may_have() -> None:
-    allowance = Allowance.of_user(Limits(max_sessions_per_user=2))
+    allowance = UserAllowance(Limits(max_sessions_per_user=2))
     granted = 0
     try:
         while True:

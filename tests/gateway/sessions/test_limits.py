@@ -119,6 +119,7 @@ async def test_client_and_operators_can_ask_what_remains_of_the_limits_per_minut
         "messages_per_minute_per_user": 6,
         "rooms_per_minute": 5,
         "rooms_per_minute_per_user": 4,
+        "typing_per_minute_per_user": 3,
     }
     async with (
         running_gateway(stream, auth, **low) as gateway,
@@ -127,13 +128,18 @@ async def test_client_and_operators_can_ask_what_remains_of_the_limits_per_minut
     ):
         await client.connect(auth.token("viewer"), ["campaign:c1"])
         await client.ask("subscribe", rooms=["campaign:c1/settlement:s1", "campaign:c1/settlement:s2"])
-        plain = await client.ask("ping")
+        await client.ask("typing", room="campaign:c1")
         told = await client.ask("ping", remaining=True)
         async with http.get(f"{gateway.ops_url}/api/v1/ws/users/viewer/clients") as answer:
             [for_operators] = (await answer.json())["clients"]
 
-    left = {"messagesPerMinute": 1, "messagesPerMinutePerUser": 2, "roomsPerMinute": 3, "roomsPerMinutePerUser": 1}
-    assert "remaining" not in plain
+    left = {
+        "messagesPerMinute": 1,
+        "messagesPerMinutePerUser": 2,
+        "roomsPerMinute": 3,
+        "roomsPerMinutePerUser": 1,
+        "typingPerMinutePerUser": 2,
+    }
     assert told["remaining"] == left
     assert for_operators["remaining"] == left
 

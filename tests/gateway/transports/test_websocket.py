@@ -38,6 +38,7 @@ async def test_connect_with_a_valid_token_gets_an_ack_with_cursor_limits_and_eac
         "messagesPerMinutePerUser": 1000,
         "roomsPerMinute": 600,
         "roomsPerMinutePerUser": 3000,
+        "typingPerMinutePerUser": 60,
     }
     codes = {name: room.get("error", {}).get("code") for name, room in ack["rooms"].items()}
     assert codes == {

@@ -10,19 +10,15 @@ from functools import partial
 from itertools import islice
 
 from beaconfire_gateway.sessions.gateway import Gateway
-from beaconfire_gateway.sessions.limits import LimitReached
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.wire.messages import Typing
 from beaconfire_gateway.wire.wire import Wire
-from beaconfire_kit.rates import spend
 from beaconfire_kit.subjects import RoomKey
 
 TYPING_S = 5.0
 """After so long without a word, a user does not type any more."""
 RENEW_S = 2.0
 """Within so long, the same is not told again."""
-PER_MINUTE = 60
-"""Messages about typing that a user may send, over all of its sessions on this process."""
 MAX_SHOWN = 20
 """The most users of a room that are told to be typing. Else a large room would cost messages by pairs of users."""
 SLICE = 100
@@ -37,15 +33,13 @@ class RoomsTypingUsers:
         self._clock = clock
         self._until: dict[RoomKey, dict[str, float]] = {}
         """When each user of a room who is typing is forgotten."""
-        self._spent: dict[str, float] = {}
-        """When each user has its messages back. `turn` drops those that have."""
         self.tell_others: Callable[[Typing], None] = lambda _typing: None
         """Tells the other gateways."""
 
     def set(self, session: Session, room: RoomKey, *, typing: bool) -> None:
         """A session that is in the room says whether its user is typing there. Raises LimitReached."""
         now = self._clock()
-        self._spend(session.user_id, now)
+        self._gateway.users.of(session.user_id).spend_typing(now)
         until = self._until.get(room, {}).get(session.user_id, now)
         if typing and until - now > TYPING_S - RENEW_S:
             return
@@ -66,15 +60,6 @@ class RoomsTypingUsers:
                 message = Typing(room, user_id, typing=False)
                 self._enter(message, now)
                 self._start_telling(message)
-        for user_id in [one for one, empty_at in self._spent.items() if empty_at <= now]:
-            del self._spent[user_id]
-
-    def _spend(self, user_id: str, now: float) -> None:
-        empty_at, wait_s = spend(self._spent.get(user_id, 0.0), 1, PER_MINUTE, now)
-        if wait_s:
-            text = f"a user may say {PER_MINUTE} times a minute whether they are typing"
-            raise LimitReached("user_typing", text, wait_s=wait_s)
-        self._spent[user_id] = empty_at
 
     def _enter(self, message: Typing, now: float) -> bool:
         """Note it. Returns whether the room's sessions should be told."""

@@ -63,6 +63,9 @@ class Limits(BaseModel, frozen=True):
     rooms_per_minute_per_user: int = Field(
         3_000, ge=1, description="Rooms that all connections of a user together may request per minute"
     )
+    typing_per_minute_per_user: int = Field(
+        60, ge=1, description="Messages about typing that all connections of a user together may send per minute"
+    )
 
     @field_validator("plain_dead_after_s")
     @classmethod
@@ -84,6 +87,7 @@ class Limits(BaseModel, frozen=True):
             "messagesPerMinutePerUser": self.messages_per_minute_per_user,
             "roomsPerMinute": self.rooms_per_minute,
             "roomsPerMinutePerUser": self.rooms_per_minute_per_user,
+            "typingPerMinutePerUser": self.typing_per_minute_per_user,
         }
 
 
@@ -153,7 +157,7 @@ def _terms_of(limits: Limits) -> tuple[_Terms, _Terms]:
 
 
 class Allowance:
-    """The rates of one session, or of one user over all of its sessions."""
+    """The rates of one session. `UserAllowance` has those of a user."""
 
     __slots__ = ("_leaves_empty_at", "_messages_empty_at", "_polls_empty_at", "_rooms_empty_at", "_terms")
 
@@ -167,10 +171,6 @@ class Allowance:
     @classmethod
     def of_session(cls, limits: Limits) -> "Allowance":
         return cls(_terms_of(limits)[0])
-
-    @classmethod
-    def of_user(cls, limits: Limits) -> "Allowance":
-        return cls(_terms_of(limits)[1])
 
     def spend_message(self, now: float, *, worth: int = 1) -> None:
         """Count a message, or something that costs as much as several. Raises LimitReached."""
@@ -226,6 +226,39 @@ class Allowance:
         self._messages_empty_at = self._rooms_empty_at = self._leaves_empty_at = self._polls_empty_at = 0.0
 
 
+class UserAllowance(Allowance):
+    """The rates of one user over all of its sessions."""
+
+    __slots__ = ("_limits", "_typing_empty_at")
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(_terms_of(limits)[1])
+        self._limits = limits
+        self._typing_empty_at = 0.0
+
+    def spend_typing(self, now: float) -> None:
+        """Count a message about typing. Raises LimitReached."""
+        per_minute = self._limits.typing_per_minute_per_user
+        self._typing_empty_at, wait_s = spend(self._typing_empty_at, 1, per_minute, now)
+        if wait_s:
+            text = f"a user may say {per_minute} times a minute whether they are typing"
+            raise LimitReached("user_typing", text, wait_s=wait_s)
+
+    def remaining(self, now: float) -> dict[str, int]:
+        limits = self._limits
+        return {
+            **super().remaining(now),
+            "typingPerMinutePerUser": remaining(self._typing_empty_at, limits.typing_per_minute_per_user, now),
+        }
+
+    def is_full(self, now: float) -> bool:
+        return super().is_full(now) and self._typing_empty_at <= now
+
+    def reset(self) -> None:
+        super().reset()
+        self._typing_empty_at = 0.0
+
+
 class Users:
     """The allowances of users, kept until they are full again. So a user that reconnects does not get a new one.
 
@@ -234,7 +267,7 @@ class Users:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._allowances: dict[str, Allowance] = {}
+        self._allowances: dict[str, UserAllowance] = {}
 
     def __len__(self) -> int:
         return len(self._allowances)
@@ -242,10 +275,10 @@ class Users:
     def __iter__(self) -> Iterator[str]:
         return iter(self._allowances)
 
-    def of(self, user_id: str) -> Allowance:
+    def of(self, user_id: str) -> UserAllowance:
         allowance = self._allowances.get(user_id)
         if allowance is None:
-            allowance = self._allowances[user_id] = Allowance.of_user(self._limits)
+            allowance = self._allowances[user_id] = UserAllowance(self._limits)
         return allowance
 
     def forget(self, now: float) -> None:
