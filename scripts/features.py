@@ -18,7 +18,7 @@ PENDING = "pending"
 # The rows of the requirements: three systems that are replaced (A, B, C), what goes beyond them (X), and what a product
 # of somebody else needs (D, and one row of S).
 _RANGES = {
-    "A": ((1, 6), (10, 15), (20, 24), (30, 34), (40, 48), (50, 59)),
+    "A": ((1, 6), (10, 15), (20, 24), (30, 34), (40, 59)),
     "B": ((1, 10),),
     "C": ((1, 10),),
     "X": ((1, 12),),

@@ -26,7 +26,7 @@ def test_examples_of_clients_messages_are_what_the_dialect_reads() -> None:
     read = [Plain(resumes=False).decode(json.dumps(one).encode()) for one in REQUESTS]
 
     assert [one.TYPE for one in read] == [one["type"].removeprefix("user.") for one in REQUESTS]
-    assert {"subscribe", "unsubscribe", "refresh", "ping", "typing"} == {one.TYPE for one in read}
+    assert {"subscribe", "unsubscribe", "refresh", "ping", "typing", "select"} == {one.TYPE for one in read}
 
 
 async def test_examples_of_the_gateways_messages_have_the_fields_that_are_sent(gateway: Gateway) -> None:

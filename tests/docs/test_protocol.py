@@ -152,6 +152,10 @@ async def provoke(gateway: Gateway, client: SocketClient) -> None:
         await other.connect(auth.token("editor"), ["campaign:c1"])
         await other.ask("typing", room="campaign:c1")
     await client.next("typing")
+    async with open_socket(gateway.url) as same_user:
+        await same_user.connect(auth.token("viewer"), ["campaign:c1"])
+        await same_user.ask("select", room="campaign:c1", items=["settlement:s1"])
+    await client.next("selection")
     await client.ask("unsubscribe", rooms=["campaign:c1/settlement:s1"])
     await client.ask("refresh", token="nonsense")
     await client.ask("ping")

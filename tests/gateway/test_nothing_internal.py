@@ -86,6 +86,8 @@ async def test_no_kind_of_frame_contains_internals_or_another_users_data(stream:
         await alice.next("presence")
         await resuming.ask("typing", room="campaign:c1")
         await alice.next("typing")
+        await resuming.ask("select", room="campaign:c1", items=["settlement:s1"])
+        await alice.next("selection")
         await alice.ask("subscribe", rooms=["campaign:c1"], types=["no_such_type"])
         await alice.ask("refresh", token="nonsense")
         await provoke(alice, "{", "[]", '{"type":"nonsense","id":1}', '{"type":"subscribe","id":2,"rooms":[[]]}')

@@ -1,6 +1,6 @@
 // Written by `make generate` from PROTOCOL.md and shared/src/beaconfire_kit/resync.py. Do not edit.
 
-export type ClientMessage = Connect | Subscribe | Unsubscribe | Refresh | Ping | SetPresence | SetTyping;
+export type ClientMessage = Connect | Subscribe | Unsubscribe | Refresh | Ping | SetPresence | SetTyping | Select;
 
 /** Chosen by the client: 1 to 64 characters, or an integer. The answer repeats it. */
 export type MessageId = string | number;
@@ -85,13 +85,23 @@ export interface SetTyping {
   typing?: boolean;
 }
 
+export interface Select {
+  type: "select";
+  id: MessageId;
+  /** A room that the session is in. */
+  room: RoomName;
+  /** What is selected, in words of your application. At most 20, each of at most 128 characters. Empty: nothing. */
+  items: string[];
+}
+
 export type GatewayMessage =
   | ConnectionAck | Reply | ErrorMessage
   | EventMessage | Restored | Position
   | Resync | RoomLeft | RoleChanged | TokenExpiring
   | Degraded | Live | Goaway
   | Presence | PresenceChange
-  | Typing;
+  | Typing
+  | Selection;
 
 /** A refusal. `code` is in the table of §6, `message` is for people. */
 export interface Refusal {
@@ -112,6 +122,8 @@ export interface RoomAnswer {
   error?: Refusal;
   /** Who is in the room, if the request asked for that and the room has presence. */
   presence?: RoomPresence;
+  /** What the user has selected in the room, in this session or another one. Left out if that is nothing. */
+  selection?: string[];
 }
 
 export interface RoomPresence {
@@ -156,6 +168,7 @@ export interface Limits {
   roomsPerMinute: number;
   roomsPerMinutePerUser: number;
   typingPerMinutePerUser: number;
+  selectionsPerMinutePerUser: number;
 }
 
 export type Reply = Success | Failure;
@@ -302,6 +315,14 @@ export interface Typing {
   userId: string;
   /** False when the user has stopped, or was not heard for 5 s. */
   typing: boolean;
+}
+
+export interface Selection {
+  type: "selection";
+  /** The long form of the room. */
+  room: RoomName;
+  /** What is selected. Empty: nothing. */
+  items: string[];
 }
 
 /** Why the state of rooms must be loaded again. */

@@ -139,6 +139,7 @@ async def test_client_and_operators_can_ask_what_remains_of_the_limits_per_minut
         "roomsPerMinute": 3,
         "roomsPerMinutePerUser": 1,
         "typingPerMinutePerUser": 2,
+        "selectionsPerMinutePerUser": 120,
     }
     assert told["remaining"] == left
     assert for_operators["remaining"] == left

@@ -27,6 +27,7 @@ from beaconfire_gateway.wire.messages import (
     Restored,
     RoomAnswer,
     RoomLeft,
+    Select,
     SetPresence,
     SetTyping,
     Status,
@@ -72,6 +73,7 @@ def entry(offset: int = 42, type_: str = "settlement_updated") -> Entry:
         ('["typing.start",5]', SetTyping(7, "chat:5", typing=True)),
         ('["typing.stop",{"chatId":"h1"}]', SetTyping(7, "chat:h1", typing=False)),
         ('["typing.stop",{"room":"workspace:w1"}]', SetTyping(7, "workspace:w1", typing=False)),
+        ('["select",{"room":"campaign:c1","items":["a","b"]}]', Select(7, "campaign:c1", ("a", "b"))),
     ],
 )
 def test_emit_becomes_a_request(emitted: str, request_: Request) -> None:
@@ -103,6 +105,8 @@ def test_emit_without_an_acknowledgement_is_not_answered() -> None:
         ('["subscribe_campaign",true]', "subscribe_campaign takes an id"),
         ('["typing.start"]', "typing.start takes a chat or a room"),
         ('["typing.stop",{"chatId":null}]', "typing.stop takes a chat or a room"),
+        ('["select","settlement:s1"]', "select takes a room and items"),
+        ('["select",{"room":"campaign:c1"}]', "items: Field required"),
         ('["typing.start",{"room":5}]', "room: Input should be a valid string"),
         ('["refresh"]', "token: Input should be a valid string"),
         (json.dumps(["subscribe", ["campaign:c1"] * 101]), "rooms: Tuple should have at most 100 items"),

@@ -7,5 +7,6 @@ without a broker.
 `view` decides what clients are told about a room, and when. `attendance` connects the node with the gateway's sessions.
 `exchange` carries the messages of `messages` between gateways, over NATS.
 
-`typing_users` tells the sessions of a room who is typing there. It needs none of the others but `exchange`.
+`typing_users` tells the sessions of a room who is typing there. `selections` tells the sessions of a user what the user
+has selected in another of them. Both need none of the others but `exchange`.
 """

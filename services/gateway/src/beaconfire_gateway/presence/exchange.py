@@ -4,6 +4,7 @@
     presence.<gateway>.ask             another gateway asks it for everything, and names itself
     presence.<asker>.part.<gateway>    a part of the answer
     presence.<gateway>.typing          a user is typing at a gateway, or no longer is, for all others
+    presence.<gateway>.selection       a user has selected something at a gateway, for all others
 
 Only gateways may publish and hear these (deploy/nats). Messages may be lost: `peers` notices it.
 """
@@ -18,10 +19,10 @@ from typing import Any
 import nats.errors
 
 from beaconfire_gateway.presence.attendance import GatewayAttendance
-from beaconfire_gateway.presence.messages import Changes, InvalidSaying, Part, decode_typing, encode_typing
+from beaconfire_gateway.presence.messages import Changes, InvalidSaying, Part, Selected, decode_typing, encode_typing
 from beaconfire_gateway.presence.node import Outgoing
+from beaconfire_gateway.presence.selections import UsersSelections
 from beaconfire_gateway.presence.typing_users import RoomsTypingUsers
-from beaconfire_gateway.wire.messages import Typing
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.seams.nats_direct import DirectClient
 
@@ -41,7 +42,7 @@ EVERY_S = 0.2
 """How often changes are sent, and clients told."""
 STOP_S = 1.0
 """How long the last word of a gateway may take."""
-_subject = re.compile(r"presence\.([0-9a-f]{16})\.(changes|ask|part|typing)(?:\.([0-9a-f]{16}))?").fullmatch
+_subject = re.compile(r"presence\.([0-9a-f]{16})\.(changes|ask|part|typing|selection)(?:\.([0-9a-f]{16}))?").fullmatch
 
 
 class Exchange:
@@ -52,6 +53,7 @@ class Exchange:
         nc: DirectClient,
         attendance: GatewayAttendance,
         typing: RoomsTypingUsers,
+        selections: UsersSelections,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         clock: Callable[[], float] = time.monotonic,
@@ -60,13 +62,15 @@ class Exchange:
         self._attendance = attendance
         self._node = attendance.node
         self._typing = typing
-        typing.tell_others = self._tell_typing
+        typing.tell_others = lambda message: self._tell("typing", encode_typing(message))
+        self._selections = selections
+        selections.tell_others = lambda selected: self._tell("selection", selected.encode())
         self._spawn = spawn
         self._clock = clock
 
     async def subscribe(self) -> None:
         """Hear the other gateways from now on."""
-        for pattern in ("*.changes", "*.typing", f"{self._node.gateway}.>"):
+        for pattern in ("*.changes", "*.typing", "*.selection", f"{self._node.gateway}.>"):
             await self._nc.subscribe_direct(f"{broker.PRESENCE_PREFIX}{pattern}", self._hear)
 
     async def run(self) -> None:
@@ -107,13 +111,14 @@ class Exchange:
             else:
                 await self._publish(f"{message.gateway}.ask", self._node.gateway.encode())
 
-    def _tell_typing(self, message: Typing) -> None:
+    def _tell(self, call: str, data: bytes) -> None:
+        """Tell all others something that a client has just said."""
         if self._nc.is_connected:  # otherwise it would come too late
-            self._spawn(self._send_typing(message))
+            self._spawn(self._send_call(call, data))
 
-    async def _send_typing(self, message: Typing) -> None:
+    async def _send_call(self, call: str, data: bytes) -> None:
         with suppress(nats.errors.Error):
-            await self._publish(f"{self._node.gateway}.typing", encode_typing(message))
+            await self._publish(f"{self._node.gateway}.{call}", data)
 
     async def _publish(self, subject: str, data: bytes) -> None:
         SAID.inc()
@@ -141,6 +146,10 @@ class Exchange:
             message = decode_typing(body)
             if named != self._node.gateway:
                 self._typing.hear(message)
+        elif call == "selection":
+            selected = Selected.decode(body)
+            if named != self._node.gateway:
+                self._selections.hear(selected)
         elif call == "part":
             self._node.hear_part(Part.decode(sender, body), self._clock())
         else:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from beaconfire_gateway.wire.messages import Status, Typing
+from beaconfire_gateway.wire.messages import MAX_ITEM_CHARS, MAX_ITEMS, Status, Typing
 from beaconfire_kit.subjects import InvalidRoom, RoomKey, parse_room
 
 MAX_PART_BYTES = 100_000
@@ -64,6 +64,31 @@ class Question:
     """The one that is asked."""
 
 
+class Selected(NamedTuple):
+    """What a user has selected in a room, as gateways tell each other."""
+
+    room: RoomKey
+    user_id: str
+    number: int
+    """A later selection of the user in the room has a higher one."""
+    items: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        """Return its JSON."""
+        return orjson.dumps({"room": str(self.room), "user": self.user_id, "n": self.number, "items": self.items})
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Selected":
+        """Read it. Raises InvalidSaying."""
+        found = _object(data)
+        user_id, items = found.get("user"), found.get("items")
+        if not isinstance(user_id, str) or not isinstance(items, list) or len(items) > MAX_ITEMS:
+            raise InvalidSaying("it does not say what a user has selected")
+        if not all(isinstance(one, str) and len(one) <= MAX_ITEM_CHARS for one in items):
+            raise InvalidSaying("an item is not a string, or is too long")
+        return cls(_room(found), user_id, _number(found, "n"), tuple(items))
+
+
 def encode_typing(message: Typing) -> bytes:
     """Return the JSON that tells other gateways who is typing."""
     return orjson.dumps({"room": str(message.room), "user": message.user_id, "typing": message.typing})
@@ -72,14 +97,10 @@ def encode_typing(message: Typing) -> bytes:
 def decode_typing(data: bytes) -> Typing:
     """Read it. Raises InvalidSaying."""
     found = _object(data)
-    room, user_id, typing = found.get("room"), found.get("user"), found.get("typing")
-    if not isinstance(room, str) or not isinstance(user_id, str) or not isinstance(typing, bool):
+    user_id, typing = found.get("user"), found.get("typing")
+    if not isinstance(user_id, str) or not isinstance(typing, bool):
         raise InvalidSaying("it does not say who is typing in which room")
-    try:
-        named = parse_room(room)
-    except InvalidRoom as problem:
-        raise InvalidSaying(str(problem)) from None
-    return Typing(RoomKey(named.root or named.pair, named.pair), user_id, typing)
+    return Typing(_room(found), user_id, typing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +164,17 @@ def _object(data: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InvalidSaying("it is not a JSON object")
     return found
+
+
+def _room(found: Mapping[str, Any]) -> RoomKey:
+    room = found.get("room")
+    if not isinstance(room, str):
+        raise InvalidSaying("it names no room")
+    try:
+        named = parse_room(room)
+    except InvalidRoom as problem:
+        raise InvalidSaying(str(problem)) from None
+    return RoomKey(named.root or named.pair, named.pair)
 
 
 def _number(found: Mapping[str, Any], name: str) -> int:

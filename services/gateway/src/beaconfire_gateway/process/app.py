@@ -16,6 +16,7 @@ from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.presence.attendance import GatewayAttendance
 from beaconfire_gateway.presence.exchange import Exchange
 from beaconfire_gateway.presence.node import Node
+from beaconfire_gateway.presence.selections import UsersSelections
 from beaconfire_gateway.presence.typing_users import RoomsTypingUsers
 from beaconfire_gateway.process.catalogue_document import CatalogueDocument
 from beaconfire_gateway.process.gc_tuning import Collector
@@ -235,7 +236,8 @@ class _Process:
         attendance = GatewayAttendance(gateway, Node(gateway.process_id))
         self._attendance = gateway.attendance = attendance
         typing = gateway.typing = RoomsTypingUsers(gateway)
-        exchange = Exchange(nc, attendance, typing, spawn=self._spawn)
+        selections = gateway.selections = UsersSelections(gateway)
+        exchange = Exchange(nc, attendance, typing, selections, spawn=self._spawn)
         delivery = Delivery(gateway, authorization, checker, DeadLetters(nc, self._spawn).set_aside)
         self._intake = Intake(
             nc,

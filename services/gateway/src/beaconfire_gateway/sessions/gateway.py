@@ -184,6 +184,22 @@ class TypingUsers(Protocol):
         ...
 
 
+class Selections(Protocol):
+    """Knows what users have selected in rooms (`presence.selections`)."""
+
+    def set(self, session: "Session", room: RoomKey, items: Sequence[str]) -> None:
+        """A session that is in the room says what its user has selected there. Raises LimitReached."""
+        ...
+
+    def of(self, user_id: str, room: RoomKey) -> Sequence[str]:
+        """Return what a user has selected in a room. Empty: nothing, or it is not known here."""
+        ...
+
+    def turn(self, now: float) -> None:
+        """Do what is due each second."""
+        ...
+
+
 class Newest(Protocol):
     """The newest revision of the catalogue, for what has no offset: types in requests, and ephemeral events."""
 
@@ -262,6 +278,8 @@ class Gateway:
         """Who is in which room, if that is known here."""
         self.typing: TypingUsers | None = None
         """Who is typing in which room, if that is told here."""
+        self.selections: Selections | None = None
+        """What users have selected in rooms, if that is told here."""
         self.process_id = secrets.token_hex(8)
         """Names this process for other gateway processes. It is another one after each start."""
         self.session_prefix = ""
@@ -388,6 +406,8 @@ class Gateway:
         self.door.forget(now)
         if self.typing is not None:
             self.typing.turn(now)
+        if self.selections is not None:
+            self.selections.turn(now)
         self._busiest_root.look(self.ring, now)
         CONNECTING.set(self.door.connecting)
         RING_BYTES.set(self.ring.bytes)

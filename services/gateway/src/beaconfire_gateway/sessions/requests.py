@@ -31,6 +31,7 @@ from beaconfire_gateway.wire.messages import (
     Refusal,
     Reply,
     RoomAnswer,
+    Select,
     SetPresence,
     SetTyping,
     Subscribe,
@@ -172,6 +173,13 @@ def _set_typing(session: Session, request: SetTyping) -> Answers:
     return (Reply(request.id, request.TYPE),)
 
 
+def _select(session: Session, request: Select) -> Answers:
+    room = _own_room(session, request.room)
+    if session.gateway.selections is not None:
+        session.gateway.selections.set(session, room, request.items)
+    return (Reply(request.id, request.TYPE),)
+
+
 def _own_room(session: Session, name: str) -> RoomKey:
     """Return the room of the session that the name means: as it subscribed to it, or the long or the short name.
 
@@ -275,6 +283,7 @@ _AT_ONCE: Mapping[type, Callable[[Session, Any], Answers]] = {
     Ping: _ping,
     SetPresence: _set_presence,
     SetTyping: _set_typing,
+    Select: _select,
     Unsubscribe: _unsubscribe,
 }
 _ASKING: Mapping[type, Callable[[Session, Any], Awaitable[Answers]]] = {
@@ -288,6 +297,7 @@ _ASKING: Mapping[type, Callable[[Session, Any], Awaitable[Answers]]] = {
 def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
     """Join the rooms that are allowed, as far as the limits go. The answer for each room."""
     session.gateway.outbound.seal()
+    selections = session.gateway.selections
     answers: dict[str, RoomAnswer] = {}
     for name, decision in within_limits(session, decisions).items():
         if isinstance(decision, BeaconfireError):
@@ -296,7 +306,8 @@ def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
             continue
         meant = str(decision.room)
         # A short name was looked up, so the client is sent the room's long name.
-        answers[name] = RoomAnswer() if meant == name else RoomAnswer(room=meant)
+        selection = () if selections is None else selections.of(session.user_id, decision.room)
+        answers[name] = RoomAnswer(room=None if meant == name else meant, selection=selection)
         session.join(name, decision)
     return answers
 

@@ -19,6 +19,12 @@ MessageId: TypeAlias = str | int
 """The client chooses it, and the answer repeats it."""
 
 
+MAX_ITEMS = 20
+"""Items that a user may have selected in a room."""
+MAX_ITEM_CHARS = 128
+"""How long the name of one may be. Most are ids of at most 64 characters, with a kind."""
+
+
 class Status(StrEnum):
     """How a user is, as their client says."""
 
@@ -127,7 +133,19 @@ class SetTyping:
     typing: bool = True
 
 
-Request: TypeAlias = Connect | Subscribe | Unsubscribe | Refresh | Ping | SetPresence | SetTyping
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Says what the user has selected in a room. The user's other sessions in it are told."""
+
+    TYPE: ClassVar[str] = "select"
+
+    id: MessageId
+    room: str
+    items: Sequence[str] = ()
+    """What is selected, in words of the application. Empty: nothing."""
+
+
+Request: TypeAlias = Connect | Subscribe | Unsubscribe | Refresh | Ping | SetPresence | SetTyping | Select
 
 
 class InvalidMessage(BeaconfireError):
@@ -191,6 +209,16 @@ class Typing:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """The user of the session has selected something in a room, in another session."""
+
+    TYPE: ClassVar[str] = "selection"
+
+    room: RoomKey
+    items: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class RoomAnswer:
     """The answer for one of the rooms that a request names. Success unless it has an error."""
 
@@ -201,6 +229,8 @@ class RoomAnswer:
     """Whether everything since the cursor was sent. None if the request had no cursor."""
     presence: Presence | None = None
     """Who is there. None if the request did not ask, or the room has no presence."""
+    selection: Sequence[str] = ()
+    """What the user has selected there, in another session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,5 +437,6 @@ Message: TypeAlias = (
     | Presence
     | PresenceChange
     | Typing
+    | Selection
 )
 """Everything a gateway sends except events, whose bytes are shared (`wire.Wire.encode_event`)."""

@@ -38,6 +38,8 @@ TypeNames = Annotated[
     tuple[Annotated[str, StringConstraints(max_length=128)], ...], Field(min_length=1, max_length=MAX_TYPES)
 ]
 TypesByRoom = Annotated[dict[RoomName, TypeNames], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
+_Item = Annotated[str, StringConstraints(max_length=messages.MAX_ITEM_CHARS)]
+_Items = Annotated[tuple[_Item, ...], Field(max_length=messages.MAX_ITEMS)]
 CursorText = Annotated[str, StringConstraints(max_length=MAX_CURSOR)]
 CloseCode = Annotated[int, Field(ge=0, le=65_535)]
 SessionId = Annotated[str, StringConstraints(max_length=64)]
@@ -194,7 +196,16 @@ class _SetTyping(_Message):
         return messages.SetTyping(self.id, self.room, self.typing)
 
 
-_ClientMessage = _Connect | _Subscribe | _Unsubscribe | _Refresh | _Ping | _SetPresence | _SetTyping
+class _Select(_Message):
+    type: Literal["select"]
+    room: RoomName
+    items: _Items
+
+    def request(self) -> messages.Select:
+        return messages.Select(self.id, self.room, self.items)
+
+
+_ClientMessage = _Connect | _Subscribe | _Unsubscribe | _Refresh | _Ping | _SetPresence | _SetTyping | _Select
 _TYPES = frozenset(one.TYPE for one in get_args(messages.Request))
 
 
@@ -295,6 +306,7 @@ _FIELDS: dict[type, Callable[[Any], Mapping[str, Any]]] = {
         "userId": message.user_id,
         "typing": message.typing,
     },
+    messages.Selection: lambda message: {"room": str(message.room), "items": list(message.items)},
 }
 
 
@@ -312,6 +324,8 @@ def _room(answer: RoomAnswer) -> dict[str, Any]:
         fields["recovered"] = answer.recovered
     if answer.presence is not None:
         fields["presence"] = _present(answer.presence)
+    if answer.selection:
+        fields["selection"] = list(answer.selection)
     return fields
 
 

@@ -1,9 +1,9 @@
 """The dialect of Socket.IO clients, one for each namespace.
 
-What a client emits becomes a request: `subscribe`, `unsubscribe`, `refresh` and `ping`, which take the fields of the
-native protocol (PROTOCOL.md §4), `presence.update`, which takes a status, and `typing.start` and `typing.stop`, which
-take a chat or a room. For every kind of room there are `subscribe_campaign` and `unsubscribe_campaign`, which take an
-id. Each is answered by its acknowledgement, with `{success, error?}`.
+What a client emits becomes a request: `subscribe`, `unsubscribe`, `refresh`, `ping` and `select`, which take the
+fields of the native protocol (PROTOCOL.md §4), `presence.update`, which takes a status, and `typing.start` and
+`typing.stop`, which take a chat or a room. For every kind of room there are `subscribe_campaign` and
+`unsubscribe_campaign`, which take an id. Each is answered by its acknowledgement, with `{success, error?}`.
 
 An event is emitted by its type, with the payload as its publisher wrote it and the cursor: `["settlement_updated", {…},
 "e:42"]`. That a user is typing is emitted as an event without a cursor (`user_typing`). Anything else that the gateway
@@ -185,6 +185,10 @@ def _to_native(name: str, arguments: Sequence[Any]) -> Mapping[str, Any]:
         return {**(first if isinstance(first, dict) else {"status": first}), "type": messages.SetPresence.TYPE}
     if name in _TYPING:
         return {**_typing_in(name, first), "typing": _TYPING[name]}
+    if name == messages.Select.TYPE:
+        if not isinstance(first, dict):
+            raise InvalidMessage(errors.BAD_REQUEST, "select takes a room and items: {room: NAME, items: [ID]}")
+        return {**first, "type": name}
     if name == "ping":
         return {"type": name}
     raise InvalidMessage(errors.UNKNOWN_TYPE, f"there is no event {name[:64]!r}")
