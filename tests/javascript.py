@@ -17,6 +17,17 @@ def install_packages() -> None:
     install_from_lock(PACKAGE)
 
 
+def build_types() -> None:
+    """Write the browser client's type declarations, if one of its files is newer than they are."""
+    install_packages()
+    with (PACKAGE / "tsconfig.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        declarations = PACKAGE / "types" / "styles.css.d.ts"  # the last one that is written
+        newest = max(path.stat().st_mtime for path in (PACKAGE / "src").iterdir())
+        if not declarations.is_file() or declarations.stat().st_mtime < newest:
+            run_node(str(PACKAGE / "scripts" / "types.js"))
+
+
 def install_from_lock(folder: Path) -> None:
     """Install the packages of a folder's lock file unless they are there. One test process does it at a time."""
     with (folder / "package.json").open() as lock:

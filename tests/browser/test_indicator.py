@@ -6,7 +6,8 @@ from tests.browser.conftest import Table
 
 # A client of the test's own with an indicator of its own. The demo's client goes on beside it.
 MOUNT = """async () => {
-    const { Client, mountIndicator } = await import("/client/index.js");
+    const { Client } = await import("/client/index.js");
+    const { mountIndicator } = await import("/client/indicator.js");
     const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
     const url = location.origin.replace(/^http/, "ws") + "/ws";
     const element = document.createElement("div");

@@ -35,6 +35,11 @@ def test_js_fallback_tests_pass() -> None:
     _run("fallback")
 
 
+def test_js_surface_tests_pass() -> None:
+    """Stores, loops, presence, typing and reported errors: clients/js/test/surface.test.js."""
+    _run("surface")
+
+
 def test_js_package_tests_pass() -> None:
     """With the package `ws` in Node, and with a bundler: clients/js/test/packages.test.js."""
     install_packages()
@@ -43,7 +48,7 @@ def test_js_package_tests_pass() -> None:
 
 def test_every_js_test_file_is_run() -> None:
     there = {path.name.removesuffix(".test.js") for path in TESTS.glob("*.test.js")}
-    assert there == {"connection", "rooms", "restore", "seen", "indicator", "fallback", "packages"}
+    assert there == {"connection", "rooms", "restore", "seen", "indicator", "fallback", "packages", "surface"}
 
 
 def _run(name: str) -> None:

@@ -10,7 +10,7 @@
 
 import { Backoff, MAX_ATTEMPTS } from "./backoff.js";
 import { Cursor, isCursor } from "./cursor.js";
-import { Emitter } from "./emitter.js";
+import { Emitter, guarded } from "./emitter.js";
 import { FallbackLink } from "./fallback.js";
 import { Health } from "./health.js";
 import { KeptCursor } from "./kept.js";
@@ -19,6 +19,7 @@ import { Renewal } from "./renewal.js";
 import { RoomTable } from "./room.js";
 import { NotSeen, SEEN_TIMEOUT_MS, Sightings } from "./seen.js";
 import { bytesOf, LEAST_FRAME_BYTES, USUAL_FRAME_BYTES } from "./size.js";
+import { Store } from "./store.js";
 import { browser, systemClock } from "./surroundings.js";
 import { BROKE_OFF, Link } from "./link.js";
 import { Ways } from "./ways.js";
@@ -51,19 +52,33 @@ const UNREACHABLE = "unreachable";
 /** @typedef {import("./protocol.js").Refusal} Refusal */
 /** @typedef {import("./messages.d.ts").ResyncReason} ResyncReason */
 
+/** @typedef {import("./messages.d.ts").PresenceStatus} PresenceStatus */
+
 /**
  * @typedef {object} Status
  * @property {State} state
- * @property {number} attempt  the number of the current or next attempt, from 1; 0 if there is none
+ * @property {number} attempt  the number of the current or next attempt, from 1. In the state `error`, how many there were. Else 0
  * @property {number} maxAttempts
  * @property {boolean} isReconnect  whether there was a connection before
  * @property {import("./ways.js").Way} [transport]  what connects it, if it is connected
+ * @property {boolean} isLive  whether it is connected by a WebSocket. Without one, events may come some seconds late
+ * @property {boolean} isDegraded  whether the gateway said that events may be late
  * @property {{code: string, message: string}} [error]  why the state is `error`
+ * @property {{code: string, message: string}} [reason]  in the state `connecting`, why the last connection or attempt ended
+ */
+
+/**
+ * Something went wrong, for the application's own error reporting.
+ * @typedef {object} Problem
+ * @property {"handler" | "token" | "connection" | "room" | "message"} kind  what failed: a handler of the application threw,
+ *   `getToken` failed, the connection ended in the state `error`, a room was refused, or the gateway could not use a message
+ * @property {unknown} error  what was thrown, or `{code, message}`
+ * @property {string} [room]
  */
 
 /**
  * @typedef {object} ClientEvents
- * @property {Status} state
+ * @property {Status} state  the state, the attempt or the transport has changed
  * @property {EventFrame} event  emitted once for each frame, even if it matches several rooms
  * @property {{rooms: string[], events: EventFrame[]}} restored  what happened in these rooms since the cursor of their
  *   subscription; some of it may already have been emitted as `event` for other rooms
@@ -79,7 +94,7 @@ const UNREACHABLE = "unreachable";
 /**
  * @typedef {object} ClientOptions
  * @property {string} url  ws:// or wss://
- * @property {(why: {reason: TokenReason}) => Promise<string>} getToken  returns an access token. Reject with an error that has
+ * @property {(why: {reason: TokenReason}) => string | Promise<string>} getToken  returns an access token. Reject with an error that has
  *   `retry: "no"` if trying again is useless, as after a sign-out. Any other rejection counts as a failed attempt
  * @property {"session" | "local" | import("./kept.js").CursorStorage} [storage]  keeps the cursor, so that the page resumes
  *   after a reload. Only for applications that keep their state over a reload too. Needs `user`
@@ -87,6 +102,8 @@ const UNREACHABLE = "unreachable";
  * @property {number} [maxPauseMs]  the longest pause between two attempts, 32,000 by default. At least 1000
  * @property {boolean} [batch]  ask the gateway for several events in one message, which busy pages parse faster
  * @property {boolean} [debug]  print what is sent and received on the console, without tokens
+ * @property {(problem: Problem) => void} [onError]  gets what went wrong, for error reporting. Without it, the errors of
+ *   handlers are printed on the console
  * @property {import("./ways.js").Transport} [transport]  `auto` by default: a WebSocket and, where that is blocked, server-sent
  *   events or long polling. Any other value allows only that one
  * @property {typeof WebSocket} [WebSocket]
@@ -96,12 +113,27 @@ const UNREACHABLE = "unreachable";
  * @property {() => number} [random]
  */
 
+/**
+ * Open a connection, and keep it open.
+ *
+ *     const client = connect({ url: "wss://live.example/ws", getToken });
+ *     client.subscribe("campaign:c1", { onEvent: (event) => show(event) });
+ * @param {ClientOptions} options
+ */
+export function connect(options) {
+  const client = new Client(options);
+  client.connect();
+  return client;
+}
+
 export class Client {
   #options;
   #clock;
   #surroundings;
+  /** @type {import("./emitter.js").Report | undefined} Gets what a handler throws. */
+  #thrown;
   /** @type {Emitter<ClientEvents>} */
-  #emitter = new Emitter();
+  #emitter;
   #cursor = new Cursor();
   #backoff;
   #health;
@@ -111,8 +143,22 @@ export class Client {
   #sightings;
   #ways;
 
-  /** @type {Status} */
-  #status = { state: "disconnected", attempt: 0, maxAttempts: MAX_ATTEMPTS, isReconnect: false };
+  /**
+   * The status of the connection, with each change of it.
+   * @type {Store<Status>}
+   */
+  connection = new Store({
+    state: "disconnected",
+    attempt: 0,
+    maxAttempts: MAX_ATTEMPTS,
+    isReconnect: false,
+    isLive: false,
+    isDegraded: false,
+  });
+  /** @type {Status["reason"]} Why the last connection or attempt ended. */
+  #reason;
+  /** @type {PresenceStatus} */
+  #presence = "online";
   /** @type {AnyLink | null} The link in use. */
   #link = null;
   /** @type {AnyLink | null} The link that is being opened. */
@@ -155,6 +201,9 @@ export class Client {
   constructor(options) {
     this.debug = options.debug ?? false;
     this.#options = options;
+    const { onError } = options;
+    this.#thrown = onError && ((/** @type {unknown} */ error) => this.#report({ kind: "handler", error }));
+    this.#emitter = new Emitter(this.#thrown);
     this.#clock = options.clock ?? systemClock;
     this.#surroundings = options.surroundings ?? browser;
     this.#ways = new Ways(options.transport ?? "auto", {
@@ -169,12 +218,15 @@ export class Client {
       () => this.#link && this.#lost(this.#link, BROKE_OFF, "No answer to a ping"),
     );
     this.#renewal = new Renewal(this.#clock, {
-      getToken: () => this.#options.getToken({ reason: "expiring" }),
+      getToken: () => this.#fetchToken("expiring"),
       send: (token, onAnswer) => this.#request({ type: "refresh", token }, (answer) => onAnswer(answer.success)),
     });
     /** @type {import("./room.js").Send} */
     const send = (message, onAnswer) => this.#request(message, ({ error, rooms }) => onAnswer({ error, rooms }));
-    this.#rooms = new RoomTable(this.#clock, random, send, this.#cursor);
+    this.#rooms = new RoomTable(this.#clock, random, send, this.#cursor, {
+      onThrown: this.#thrown,
+      onRefused: (error, room) => this.#report({ kind: "room", error, room }),
+    });
     this.#sightings = new Sightings(this.#clock, (mark) => this.#hasReached(mark));
     this.#kept = new KeptCursor(options.storage, options.url, options.user);
     const kept = this.#kept.read();
@@ -183,16 +235,17 @@ export class Client {
 
   /** @returns {State} */
   get state() {
-    return this.#status.state;
+    return this.status.state;
   }
 
+  /** The same as `connection.getSnapshot()`. */
   get status() {
-    return this.#status;
+    return this.connection.getSnapshot();
   }
 
   /** Whether it is connected by a WebSocket. Without one, events may come some seconds late. */
   get isLive() {
-    return this.#status.transport === "websocket";
+    return this.status.isLive;
   }
 
   get isDegraded() {
@@ -256,11 +309,20 @@ export class Client {
    * @template {EventType} [Type=EventType]
    * @param {string} room  `campaign:c1`, `campaign:c1/settlement:s1` or, if the root is unknown, `settlement:s1`
    * @param {import("./room.js").RoomHandlers<Type>} [handlers]
-   * @param {{types?: readonly Type[], cursor?: string | null}} [options]  `types`: only these event types; all by default.
-   *   `cursor`: the `X-Beaconfire-Cursor` of a snapshot; what happened since then comes before `onReady`
+   * @param {import("./room.js").RoomOptions<Type>} [options]
+   * @returns {import("./room.js").Subscription<Type>}
    */
-  subscribe(room, handlers = {}, { types, cursor } = {}) {
-    return this.#rooms.add(room, /** @type {import("./room.js").RoomHandlers<any>} */ (handlers), types, cursor ?? undefined);
+  subscribe(room, handlers = {}, options = {}) {
+    return this.#rooms.add(room, handlers, options);
+  }
+
+  /**
+   * Set the status that others see in the rooms of this client. It is kept over reconnects.
+   * @param {PresenceStatus} status
+   */
+  setPresence(status) {
+    this.#presence = status;
+    this.#request({ type: "presence", status });
   }
 
   /**
@@ -275,7 +337,7 @@ export class Client {
   async seen(mark, { timeoutMs = SEEN_TIMEOUT_MS } = {}) {
     if (!(timeoutMs > 0)) throw new TypeError(`timeoutMs: expected a number above 0, got ${timeoutMs}`);
     if (this.state === "disconnected") throw new NotSeen("closed", "Not connected: call connect() first");
-    if (this.state === "error") throw new NotSeen("closed", `Not connected: ${this.#status.error?.message}`);
+    if (this.state === "error") throw new NotSeen("closed", `Not connected: ${this.status.error?.message}`);
     return this.#sightings.wait(mark, timeoutMs);
   }
 
@@ -317,9 +379,16 @@ export class Client {
     return link;
   }
 
-  /** @param {Exclude<TokenReason, "expiring">} reason */
+  /** @param {TokenReason} reason */
   async #fetchToken(reason) {
-    return this.#options.getToken({ reason });
+    try {
+      const token = await this.#options.getToken({ reason });
+      if (typeof token !== "string" || token === "") throw new TypeError(`getToken: expected a token, got ${typeof token}`);
+      return token;
+    } catch (error) {
+      this.#report({ kind: "token", error });
+      throw error;
+    }
   }
 
   /** @param {AnyLink} link @param {string} token */
@@ -426,6 +495,7 @@ export class Client {
     this.#health.start(ack["heartbeatS"]);
     this.#setState("connected");
     if (this.#link !== link) return; // a handler has closed it
+    if (this.#presence !== "online") this.setPresence(this.#presence); // the status ended with the last session
     this.#sayDegraded("broker_unreachable"); // or `live`: the old gateway's trouble is not the new one's
     this.#rooms.connected(ack["rooms"] ?? {}, leftAt, this.#maxFrameBytes);
     this.#moved();
@@ -451,6 +521,7 @@ export class Client {
     this.#dropCandidate();
     if (wasReturning) return this.#returnLater(); // the link in use still works
     this.#lastClose = code;
+    if (this.#link === null) this.#reason = describeClose(code, reason);
     this.#countFailure();
     if (isTooLarge(code) && this.#maxFrameBytes > LEAST_FRAME_BYTES) {
       // This gateway accepts less than the last one: try the smallest `connect`; the other rooms follow after the ack.
@@ -470,6 +541,7 @@ export class Client {
     this.#leaveLink();
     this.#rooms.lost();
     this.#lastClose = code;
+    this.#reason = describeClose(code, reason);
     if (this.#isReturning) this.#dropCandidate();
     if (this.#candidate !== null) return this.#setState("connecting", { attempt: this.#backoff.attempt });
     if (!this.#isProven) this.#countFailure();
@@ -532,13 +604,14 @@ export class Client {
 
   /** Whether it stopped only because no gateway answered. */
   get #hasGivenUp() {
-    return this.state === "error" && this.#status.error?.code === UNREACHABLE;
+    return this.state === "error" && this.status.error?.code === UNREACHABLE;
   }
 
   /** @param {{code: string, message: string}} error */
   #stop(error) {
+    const { attempt } = this.#backoff;
     this.#hangUp();
-    this.#setState("error", { error });
+    this.#setState("error", { error, attempt });
   }
 
   #hangUp() {
@@ -613,6 +686,9 @@ export class Client {
       case "room.left":
         this.#rooms.left(/** @type {Frame & ClientEvents["left"]} */ (frame));
         return this.#emitter.emit("left", { room: frame["room"], reason: frame["reason"] });
+      case "presence":
+      case "typing":
+        return this.#rooms.people(frame);
       case "role.changed":
         return this.#emitter.emit("role", { root: frame["root"], role: frame["role"] });
       case "token.expiring":
@@ -627,6 +703,7 @@ export class Client {
         return this.#moveSoon(frame["afterMs"], frame["withinMs"]);
       case "error":
         this.#emitter.emit("error", /** @type {Refusal} */ (/** @type {unknown} */ (frame)));
+        this.#report({ kind: "message", error: frame });
         return this.#takeAnswer({ ...frame, success: false, error: frame });
       // Other types belong to a newer protocol, and are ignored.
     }
@@ -637,6 +714,8 @@ export class Client {
    * @param {string} reason
    */
   #sayDegraded(reason) {
+    const status = this.status;
+    if (status.isDegraded !== this.#isDegraded) this.connection.set({ ...status, isDegraded: this.#isDegraded }, this.#thrown);
     if (this.#isDegraded === this.#saidDegraded) return;
     this.#saidDegraded = this.#isDegraded;
     if (this.#isDegraded) this.#emitter.emit("degraded", { reason });
@@ -712,17 +791,36 @@ export class Client {
    * @param {{attempt?: number, error?: {code: string, message: string}}} [more]
    */
   #setState(state, { attempt = 0, error } = {}) {
-    const before = this.#status;
+    const before = this.status;
     const transport = this.#link?.way;
     const isSame = before.state === state && before.attempt === attempt && before.error === error;
     if (isSame && (state !== "connected" || before.transport === transport)) return;
-    const isReconnect = state !== "disconnected" && (before.isReconnect || before.state === "connected");
-    const connectedBy = state === "connected" && transport !== undefined ? { transport } : {};
-    this.#status = { state, attempt, maxAttempts: MAX_ATTEMPTS, isReconnect, ...connectedBy, ...(error && { error }) };
-    this.#log("=", this.#status);
+    if (state !== "connecting") this.#reason = undefined;
+    /** @type {Status} */
+    const status = {
+      state,
+      attempt,
+      maxAttempts: MAX_ATTEMPTS,
+      isReconnect: state !== "disconnected" && (before.isReconnect || before.state === "connected"),
+      isLive: state === "connected" && transport === "websocket",
+      isDegraded: this.#isDegraded,
+      ...(state === "connected" && transport && { transport }),
+      ...(error && { error }),
+      ...(this.#reason && { reason: this.#reason }),
+    };
+    this.#log("=", status);
     if (state === "disconnected") this.#sightings.fail("closed", "The client was closed");
-    if (state === "error") this.#sightings.fail("closed", `The connection ended: ${error?.message}`);
-    this.#emitter.emit("state", this.#status);
+    if (state === "error") {
+      this.#sightings.fail("closed", `The connection ended: ${error?.message}`);
+      this.#report({ kind: "connection", error });
+    }
+    this.connection.set(status, this.#thrown);
+    if (this.status === status) this.#emitter.emit("state", status);
+  }
+
+  /** @param {Problem} problem */
+  #report(problem) {
+    guarded(undefined, this.#options.onError, problem);
   }
 
   /** @param {string} direction @param {object} message */

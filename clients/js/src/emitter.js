@@ -1,9 +1,20 @@
 /** Named events with handlers. A handler that throws affects neither the other handlers nor the client. */
 
+/**
+ * Gets the errors of an application's handlers.
+ * @typedef {(error: unknown) => void} Report
+ */
+
 /** @template {Record<string, any>} Events */
 export class Emitter {
   /** @type {Map<keyof Events, Set<(value: any) => void>>} */
   #handlers = new Map();
+  #report;
+
+  /** @param {Report} [report] */
+  constructor(report) {
+    this.#report = report;
+  }
 
   /**
    * @template {keyof Events} Name
@@ -26,20 +37,22 @@ export class Emitter {
    * @param {Events[Name]} value
    */
   emit(name, value) {
-    for (const handler of [...(this.#handlers.get(name) ?? [])]) guarded(handler, value);
+    for (const handler of [...(this.#handlers.get(name) ?? [])]) guarded(this.#report, handler, value);
   }
 }
 
 /**
- * Call an application's handler. If it throws, the error is printed on the console.
+ * Call an application's handler. If it throws, the error is reported or, without `report`, printed on the console.
  * @template {any[]} Args
+ * @param {Report | undefined} report
  * @param {((...args: Args) => unknown) | undefined} handler
  * @param {Args} args
  */
-export function guarded(handler, ...args) {
+export function guarded(report, handler, ...args) {
   try {
     handler?.(...args);
   } catch (error) {
-    console.error("beaconfire: a handler threw", error);
+    if (report) report(error);
+    else console.error("beaconfire: a handler threw", error);
   }
 }

@@ -42,7 +42,7 @@ export class FallbackLink {
   #client = {};
   #cursor = new Cursor();
   #sessionId = "";
-  /** @type {Map<string, string[] | undefined>} The rooms it is in, with the wanted types. */
+  /** @type {Map<string, {types?: string[] | undefined, presence?: boolean | undefined}>} The rooms it is in, and what it wants of each. */
   #rooms = new Map();
   /** @type {{message: Frame, tries: number}[]} What the client sent, until it is answered. */
   #outbox = [];
@@ -105,7 +105,7 @@ export class FallbackLink {
     this.#client = { client: connect["client"], lastClose: connect["lastClose"] };
     this.#sessionId = connect["replaces"] ?? "";
     if (connect["cursor"]) this.#cursor.reset(connect["cursor"]);
-    for (const room of connect["rooms"]) this.#rooms.set(room, connect["types"]?.[room]);
+    for (const room of connect["rooms"]) this.#rooms.set(room, { types: connect["types"]?.[room], presence: connect["presence"] });
     void this.#run();
   }
 
@@ -228,10 +228,11 @@ export class FallbackLink {
 
   /** @param {"sse" | "poll"} way @param {AbortController} abort @param {object} fields */
   async #post(way, abort, fields) {
-    const narrowed = [...this.#rooms].filter(([, types]) => types !== undefined);
+    const narrowed = [...this.#rooms].flatMap(([room, { types }]) => (types === undefined ? [] : [[room, types]]));
     const body = {
       rooms: [...this.#rooms.keys()],
       ...(narrowed.length > 0 && { types: Object.fromEntries(narrowed) }),
+      ...([...this.#rooms.values()].some(({ presence }) => presence) && { presence: true }), // it is for all rooms
       cursor: this.#cursor.value,
       replaces: this.#sessionId || undefined,
       ...fields,
@@ -295,7 +296,7 @@ export class FallbackLink {
     if (sent === undefined) return;
     this.#outbox = this.#outbox.filter(({ message }) => message !== sent);
     for (const [room, { success }] of Object.entries(/** @type {Record<string, {success: boolean}>} */ (answer["rooms"] ?? {}))) {
-      if (success && sent.type === "subscribe") this.#rooms.set(room, sent["types"] ?? undefined);
+      if (success && sent.type === "subscribe") this.#rooms.set(room, { types: sent["types"], presence: sent["presence"] });
       else this.#rooms.delete(room);
     }
   }

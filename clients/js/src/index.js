@@ -1,9 +1,46 @@
-/** Beaconfire's browser client. */
+/**
+ * Beaconfire's client for browsers, and for Node.
+ *
+ * This is the core. The other entries are `@beaconfire/client/indicator`, `/toasts`, `/typing` and `/styles.css`; `/events` and
+ * `/messages` have types only.
+ */
 
-export { Client } from "./client.js";
-export { ERRORS } from "./errors.js";
-export { mountIndicator } from "./indicator.js";
+export { Client, connect } from "./client.js";
+export { isEvent } from "./guard.js";
 export { retryOf } from "./protocol.js";
+export { Missed } from "./queue.js";
 export { Subscription } from "./room.js";
 export { NotSeen } from "./seen.js";
-export { announceConnection, Toasts } from "./toasts.js";
+export { Store } from "./store.js";
+
+/** @typedef {import("./client.js").ClientEvents} ClientEvents */
+/** @typedef {import("./client.js").ClientOptions} ClientOptions */
+/** @typedef {import("./client.js").Problem} Problem */
+/** @typedef {import("./client.js").State} State */
+/** @typedef {import("./client.js").Status} Status */
+/** @typedef {import("./client.js").TokenReason} TokenReason */
+/** @typedef {import("./events.d.ts").AnyEvent} AnyEvent */
+/** @typedef {import("./events.d.ts").Events} Events */
+/** @typedef {import("./events.d.ts").EventType} EventType */
+/** @typedef {import("./messages.d.ts").LeaveReason} LeaveReason */
+/** @typedef {import("./messages.d.ts").PresenceStatus} PresenceStatus */
+/** @typedef {import("./messages.d.ts").PresentUser} PresentUser */
+/** @typedef {import("./messages.d.ts").ResyncReason} ResyncReason */
+/** @typedef {import("./messages.d.ts").RoomPresence} RoomPresence */
+/** @typedef {import("./protocol.js").EventFrame} EventFrame */
+/** @typedef {import("./protocol.js").Refusal} Refusal */
+/** @typedef {import("./room.js").RoomStatus} RoomStatus */
+/** @typedef {import("./ways.js").Transport} Transport */
+/** @typedef {import("./ways.js").Way} Way */
+/**
+ * @template {EventType} Type
+ * @typedef {import("./protocol.js").EventOf<Type>} EventOf
+ */
+/**
+ * @template {EventType} [Type=EventType]
+ * @typedef {import("./room.js").RoomHandlers<Type>} RoomHandlers
+ */
+/**
+ * @template {EventType} [Type=EventType]
+ * @typedef {import("./room.js").RoomOptions<Type>} RoomOptions
+ */

@@ -5,7 +5,9 @@ import { checkedCursor, Cursor, earlier, isAbove } from "./cursor.js";
 import { guarded } from "./emitter.js";
 import { Pace } from "./pace.js";
 import { checkedRoom, pairOf, retryOfError } from "./protocol.js";
+import { EventQueue } from "./queue.js";
 import { bytesOf, inLists, LEAST_FRAME_BYTES, MAX_ROOMS_IN_MESSAGE } from "./size.js";
+import { Store } from "./store.js";
 
 /** After this many refusals in a row by a limit, a room stays refused until it is subscribed to again, or another is left. */
 const MAX_REFUSALS = 10;
@@ -13,6 +15,8 @@ const MAX_REFUSALS = 10;
 const MAX_TYPES = 100;
 /** Retries are rounded up to this, so that rooms which were refused one by one are asked for in one message. */
 const RETRY_STEP_MS = 250;
+/** What is asked for if no subscription of a room wants events: without types, all would come (PROTOCOL.md, "typing"). */
+const NO_EVENTS = ["user.typing"];
 
 /** @typedef {import("./events.d.ts").EventType} EventType */
 /** @typedef {import("./protocol.js").EventFrame} EventFrame */
@@ -22,15 +26,46 @@ const RETRY_STEP_MS = 250;
 /** @typedef {import("./messages.d.ts").LeaveReason} LeaveReason */
 /** @typedef {import("./messages.d.ts").ResyncReason} ResyncReason */
 
+/** @typedef {import("./messages.d.ts").RoomPresence} RoomPresence */
+
+/**
+ * How a subscription's room stands:
+ *
+ * * `idle`: the subscription is not enabled, or has ended
+ * * `joining`: the gateway has not answered yet, or there is no connection. The room is joined as soon as possible
+ * * `joined`: events are received
+ * * `retrying`: the gateway refused the room for the moment (`error`). The client asks again
+ * * `refused`: the gateway refused the room (`error`). The client does not ask again before the application does
+ * * `left`: the gateway removed the user from the room (`reason`)
+ * @typedef {object} RoomStatus
+ * @property {"idle" | "joining" | "joined" | "retrying" | "refused" | "left"} state
+ * @property {Refusal} [error]
+ * @property {LeaveReason} [reason]
+ */
+
 /**
  * @template {EventType} [Type=EventType]
  * @typedef {object} RoomHandlers
  * @property {(event: import("./protocol.js").EventOf<Type>, frame: EventFrame) => void} [onEvent]
+ * @property {{[One in EventType]?: (event: import("./events.d.ts").Events[One], frame: EventFrame) => void}} [on]  handlers for
+ *   single types of events, which are called after `onEvent`
  * @property {() => void} [onReady]  the room is joined: events from now on are received and, with a `cursor`, all events
  *   since then were. A reconnect does not repeat it
  * @property {(left: {room: string, reason: LeaveReason}) => void} [onLeft]
  * @property {(error: Refusal, next: {willRetry: boolean}) => void} [onError]  the room was refused
  * @property {(resync: {rooms: string[], reason: ResyncReason}) => void} [onResync]  events were missed: load the state again
+ * @property {(presence: RoomPresence) => void} [onPresence]  who is in the room has changed. Only with the option `presence`
+ * @property {(typing: {room: string, userId: string, typing: boolean}) => void} [onTyping]  a user types, or has stopped. Only
+ *   if the subscription wants all types or `user.typing`. `@beaconfire/client/typing` keeps the list of users
+ */
+
+/**
+ * @template {EventType} [Type=EventType]
+ * @typedef {object} RoomOptions
+ * @property {readonly Type[]} [types]  only these event types; all by default. An empty list: no events
+ * @property {string | null} [cursor]  the `X-Beaconfire-Cursor` of a snapshot. What happened since then comes before `onReady`
+ * @property {boolean} [presence]  whether to tell who is in the room
+ * @property {boolean} [enabled]  false: do not subscribe before `setEnabled(true)`
  */
 
 /** @typedef {{error?: Refusal, rooms?: Record<string, RoomAnswer>}} Answer  to a message about rooms */
@@ -40,61 +75,146 @@ const RETRY_STEP_MS = 250;
  * @typedef {(message: Frame, onAnswer: (answer: Answer) => void) => number} Send
  */
 
-/** One subscription of a room. */
+/** @type {RoomStatus} */
+const IDLE = Object.freeze({ state: "idle" });
+/** @type {RoomStatus} */
+const JOINING = Object.freeze({ state: "joining" });
+/** @type {RoomStatus} */
+const JOINED = Object.freeze({ state: "joined" });
+
+/**
+ * One subscription of a room.
+ *
+ *     const room = client.subscribe("campaign:c1", { onEvent: (event) => show(event) });
+ *     for await (const event of room) show(event);  // or so
+ *     room.unsubscribe();
+ * @template {EventType} [Type=EventType]
+ */
 export class Subscription {
   #table;
-  /** @type {RoomHandlers} */
+  /** @type {Set<EventQueue<Type>>} */
+  #queues = new Set();
+  /** @type {RoomHandlers<any>} */
   handlers;
-  /** Whether `onReady` has not been called yet. */
+  /**
+   * Whether `onReady` has not been called yet.
+   * @internal
+   */
   awaitsReady = true;
-  /** Its own cursor: behind the connection's while its room is restored, then equal to it. */
+  /**
+   * Its own cursor: behind the connection's while its room is restored, then equal to it.
+   * @internal
+   */
   heard = new Cursor();
+  /** @type {Store<RoomStatus>} How its room stands. */
+  status = new Store(IDLE);
+  /** @type {Store<RoomPresence | undefined>} Who is in the room; undefined without the option `presence`, and until it is known. */
+  presence = new Store(/** @type {RoomPresence | undefined} */ (undefined));
 
   /**
    * @param {RoomTable} table
    * @param {string} room
-   * @param {RoomHandlers} handlers
+   * @param {RoomHandlers<any>} handlers
    * @param {readonly string[]} [types]  the wanted event types; undefined for all
+   * @param {boolean} [wantsPresence]
    */
-  constructor(table, room, handlers, types) {
+  constructor(table, room, handlers, types, wantsPresence = false) {
     this.#table = table;
     this.room = room;
     this.handlers = handlers;
     this.types = types && new Set(types);
+    this.wantsPresence = wantsPresence;
   }
 
   /**
    * Replace the handlers. Nothing is sent.
-   * @param {RoomHandlers} handlers
+   * @param {RoomHandlers<Type>} handlers
    */
   setHandlers(handlers) {
     this.handlers = handlers;
   }
 
+  /**
+   * Unsubscribe for a while, and subscribe again. Each time it is enabled it gets `onReady`. Does nothing if it is as wanted.
+   * @param {boolean} isEnabled
+   */
+  setEnabled(isEnabled) {
+    if (isEnabled) this.#table.enter(this);
+    else this.#table.remove(this);
+  }
+
+  /**
+   * Tell the others in the room that the user types, or has stopped. Returns false if the room is not joined.
+   * `@beaconfire/client/typing` repeats it while the user types.
+   * @param {boolean} [typing]
+   */
+  setTyping(typing = true) {
+    return this.#table.tell({ type: "typing", room: this.room, typing });
+  }
+
+  /**
+   * The events from now on, one by one. The loop ends with `unsubscribe()`. It throws `Missed` if events were missed, and if
+   * more than 1,000 events wait for the loop.
+   * @returns {AsyncIterableIterator<import("./protocol.js").EventOf<Type>>}
+   */
+  [Symbol.asyncIterator]() {
+    /** @type {EventQueue<Type>} */
+    const queue = new EventQueue((one) => this.#queues.delete(one));
+    this.#queues.add(queue);
+    return queue;
+  }
+
   unsubscribe() {
     this.#table.remove(this);
+    for (const queue of this.#queues) queue.end();
   }
 
   /**
    * Pass it an event, unless it already had the event or wants other types.
+   * @internal
    * @param {EventFrame} frame @param {string} epoch
    */
   take(frame, epoch) {
     if (frame.offset !== undefined && !this.heard.takeIn(epoch, frame.offset)) return;
-    if (this.types?.has(frame.event.type) ?? true) guarded(this.handlers.onEvent, frame.event, frame);
+    const { event } = frame;
+    if (!(this.types?.has(event.type) ?? true)) return;
+    for (const queue of this.#queues) queue.push(/** @type {any} */ (event));
+    this.call("onEvent", event, frame);
+    guarded(this.#table.report, /** @type {Record<string, any> | undefined} */ (this.handlers.on)?.[event.type], event, frame);
   }
 
-  /** Call `onReady`, once. */
+  /**
+   * Call `onReady`, once.
+   * @internal
+   */
   announce() {
     if (!this.awaitsReady) return;
     this.awaitsReady = false;
-    guarded(this.handlers.onReady);
+    this.call("onReady");
+  }
+
+  /**
+   * Events were missed.
+   * @internal
+   * @param {string} reason
+   */
+  miss(reason) {
+    for (const queue of this.#queues) queue.fail(reason);
+  }
+
+  /**
+   * @internal
+   * @template {Exclude<keyof RoomHandlers, "on">} Name
+   * @param {Name} name @param {Parameters<NonNullable<RoomHandlers[Name]>>} args
+   */
+  call(name, ...args) {
+    guarded(this.#table.report, /** @type {(...args: any[]) => void} */ (this.handlers[name]), ...args);
   }
 }
 
 /** A room that is wanted, or that the client has not left yet. */
 class Room {
-  /** @type {Set<Subscription>} */
+  /** @type {Set<Subscription<any>>} */
   subscriptions = new Set();
   /** @type {"absent" | "joining" | "joined" | "refused" | "leaving"} */
   place = "absent";
@@ -119,6 +239,10 @@ class Room {
   refusedAt = 0;
   /** Whether it was refused because there are too many rooms. Leaving another room may make space for it. */
   lacksSpace = false;
+  /** @type {RoomStatus | null} Why the session is not in it; null if nothing speaks against it. */
+  trouble = null;
+  /** @type {RoomPresence | undefined} */
+  presence;
 
   /** @param {string} name */
   constructor(name) {
@@ -135,11 +259,35 @@ class Room {
     const wanted = [...this.subscriptions].map(({ types }) => types);
     if (wanted.length === 0 || wanted.includes(undefined)) return undefined;
     const all = [...new Set(wanted.flatMap((types) => [...(types ?? [])]))].sort();
+    if (all.length === 0) return NO_EVENTS;
     return all.length > MAX_TYPES ? undefined : all; // too many to name: each subscription filters its own
   }
 
+  get wantsPresence() {
+    return [...this.subscriptions].some(({ wantsPresence }) => wantsPresence);
+  }
+
   get isAskedAsWanted() {
-    return this.asked === keyOf(this.types, this.since);
+    return this.asked === keyOf(this);
+  }
+
+  /** Tell its subscriptions how it stands. */
+  show() {
+    const isServed = this.isHeld && this.since === undefined;
+    for (const one of [...this.subscriptions]) {
+      const status = isServed && !one.awaitsReady ? JOINED : JOINING;
+      one.status.set((this.place === "refused" && this.trouble) || status);
+    }
+  }
+
+  /** @param {RoomPresence | undefined} presence */
+  setPresence(presence) {
+    this.presence = presence;
+    for (const one of [...this.subscriptions]) {
+      if (!one.wantsPresence) continue;
+      one.presence.set(presence);
+      if (presence) one.call("onPresence", presence);
+    }
   }
 
   /** Whether `onReady` was called for a subscription, which now relies on getting every event. */
@@ -168,10 +316,11 @@ export class RoomTable {
   #random;
   #send;
   #cursor;
+  #onRefused;
   #pace;
   /** @type {Map<string, Room>} */
   #rooms = new Map();
-  /** @type {Map<string, string[] | undefined>} The types that the last `connect` asked for, by room. */
+  /** @type {Map<string, Wanted>} What the last `connect` asked for, by room. */
   #introduced = new Map();
   /** @type {Set<string>} The rooms that did not fit into the last `connect`. */
   #leftOut = new Set();
@@ -190,8 +339,11 @@ export class RoomTable {
    * @param {() => number} random
    * @param {Send} send
    * @param {Cursor} cursor  the connection's
+   * @param {{onThrown?: import("./emitter.js").Report | undefined, onRefused?: (error: Refusal, room: string) => void}} [reports]
    */
-  constructor(clock, random, send, cursor) {
+  constructor(clock, random, send, cursor, { onThrown, onRefused } = {}) {
+    this.report = onThrown;
+    this.#onRefused = onRefused;
     this.#clock = clock;
     this.#random = random;
     this.#send = send;
@@ -200,33 +352,57 @@ export class RoomTable {
   }
 
   /**
+   * @template {EventType} Type
    * @param {string} name
-   * @param {RoomHandlers} handlers
-   * @param {readonly string[]} [types]  undefined for all
+   * @param {RoomHandlers<Type>} handlers
+   * @param {RoomOptions<Type>} options
+   */
+  add(name, handlers, { types, cursor, presence, enabled = true }) {
+    /** @type {Subscription<Type>} */
+    const subscription = new Subscription(this, checkedRoom(name), handlers, types, presence);
+    if (cursor != null) subscription.heard.reset(checkedCursor(cursor));
+    if (enabled) this.enter(subscription, cursor ?? undefined);
+    return subscription;
+  }
+
+  /**
+   * @param {Subscription<any>} subscription
    * @param {string} [cursor]  of a snapshot
    */
-  add(name, handlers, types, cursor) {
-    const room = this.#rooms.get(checkedRoom(name)) ?? new Room(name);
-    const subscription = new Subscription(this, name, handlers, types);
+  enter(subscription, cursor) {
+    const name = subscription.room;
+    const room = this.#rooms.get(name) ?? new Room(name);
+    if (room.subscriptions.has(subscription)) return;
     if (cursor !== undefined) {
-      subscription.heard.reset(checkedCursor(cursor));
       room.since = room.since === undefined ? cursor : earlier(room.since, cursor, this.#cursor.epoch);
     }
     this.#rooms.set(name, room);
     room.subscriptions.add(subscription);
     if (room.place === "leaving") room.place = "absent"; // the gateway removes it first, then joins it again
     if (room.place === "refused") this.#forgetRefusal(room); // a new request: the user may be a member by now
+    if (subscription.wantsPresence) subscription.presence.set(room.presence);
+    room.show();
     this.#flushSoon();
-    return subscription;
   }
 
-  /** @param {Subscription} subscription */
+  /** @param {Subscription<any>} subscription */
   remove(subscription) {
     const room = this.#rooms.get(subscription.room);
     if (!room?.subscriptions.delete(subscription)) return;
     if (room.place === "refused" && room.isHeld) room.place = "joined"; // perhaps the removed types were refused
     if (room.subscriptions.size === 0) room.since = undefined;
+    subscription.awaitsReady = true;
+    subscription.status.set(IDLE);
+    subscription.presence.set(undefined);
     this.#flushSoon();
+  }
+
+  /**
+   * Send a message that needs no answer. Returns false without a connection.
+   * @param {Frame} message
+   */
+  tell(message) {
+    return this.#send(message, () => {}) > 0;
   }
 
   /**
@@ -237,7 +413,7 @@ export class RoomTable {
   introduce(spareBytes) {
     const isMeant = (/** @type {Room} */ room) => room.subscriptions.size > 0 && room.place !== "refused" && room.since === undefined;
     const meant = [...this.#rooms.values()].filter(isMeant);
-    let spare = spareBytes - bytesOf({ types: {} });
+    let spare = spareBytes - bytesOf({ types: {}, presence: true });
     /** @type {Room[]} */
     const rooms = [];
     for (const room of meant) {
@@ -247,11 +423,17 @@ export class RoomTable {
       rooms.push(room);
       spare -= bytes;
     }
-    this.#introduced = new Map(rooms.map((room) => [room.name, room.types]));
+    // `presence` is for all rooms of the message. If only some want it, a `subscribe` asks for it after the ack.
+    const presence = rooms.length > 0 && rooms.every(({ wantsPresence }) => wantsPresence);
+    this.#introduced = new Map(rooms.map((room) => [room.name, { types: room.types, wantsPresence: presence }]));
     this.#leftOut = new Set(meant.map(({ name }) => name).filter((name) => !this.#introduced.has(name)));
     const narrowed = rooms.filter((room) => room.types !== undefined);
     const types = Object.fromEntries(narrowed.map((room) => [room.name, room.types]));
-    return { rooms: rooms.map((room) => room.name), types: narrowed.length > 0 ? types : undefined };
+    return {
+      rooms: rooms.map((room) => room.name),
+      types: narrowed.length > 0 ? types : undefined,
+      presence: presence || undefined,
+    };
   }
 
   /**
@@ -261,7 +443,7 @@ export class RoomTable {
    * @param {number} maxFrameBytes  the largest message that this gateway accepts
    */
   connected(answers, leftAt, maxFrameBytes) {
-    this.lost();
+    this.#forgetConnection();
     this.#maxFrameBytes = maxFrameBytes;
     this.#jitter = this.#random();
     if (leftAt !== undefined) for (const room of this.#rooms.values()) this.#owe(room, answers[room.name], leftAt);
@@ -269,7 +451,7 @@ export class RoomTable {
       // It may have been unsubscribed since `connect` was sent: keep it as joined, and the flush leaves it.
       const room = this.#rooms.get(name) ?? new Room(name);
       this.#rooms.set(name, room);
-      room.asked = keyOf(this.#introduced.get(name));
+      room.asked = keyOf(this.#introduced.get(name) ?? {});
       this.#answered(room, answer);
     }
     this.#flush();
@@ -283,11 +465,16 @@ export class RoomTable {
   #owe(room, answer, leftAt) {
     if (!room.isPromised && !this.#leftOut.has(room.name)) return;
     if (room.since !== undefined) room.since = earlier(room.since, leftAt, this.#cursor.epoch);
-    else if (!answer?.success || !room.isServedBy(this.#introduced.get(room.name))) room.since = leftAt;
+    else if (!answer?.success || !room.isServedBy(this.#introduced.get(room.name)?.types)) room.since = leftAt;
   }
 
   /** The connection is gone. The rooms are still wanted. */
   lost() {
+    this.#forgetConnection();
+    for (const room of this.#rooms.values()) room.show();
+  }
+
+  #forgetConnection() {
     this.#pace.reset();
     for (const room of this.#rooms.values()) {
       room.isHeld = false;
@@ -356,14 +543,36 @@ export class RoomTable {
     // Only an expired lease is worth asking again automatically. The other reasons need a person.
     if (left.reason === "lease_expired") this.#retryLater(room, this.#random() * capMs(room.refusals));
     else room.place = "refused";
-    for (const { handlers } of this.#subscriptions(left.room)) guarded(handlers.onLeft, left);
+    room.trouble = { state: room.retryAt < Infinity ? "retrying" : "left", reason: left.reason };
+    room.setPresence(undefined);
+    room.show();
+    for (const one of this.#subscriptions(left.room)) {
+      one.call("onLeft", left);
+      one.miss(left.reason);
+    }
+  }
+
+  /**
+   * Who is in a room has changed, or a user types there.
+   * @param {Frame} frame
+   */
+  people(frame) {
+    for (const name of new Set([frame["room"], pairOf(frame["room"])])) {
+      const room = this.#rooms.get(name);
+      if (!room || (room.meaning ?? frame["room"]) !== frame["room"]) continue;
+      if (frame.type === "presence") room.setPresence(changed(room.presence, frame));
+      else for (const one of this.#subscriptions(name)) one.call("onTyping", /** @type {any} */ ({ ...frame, room: name }));
+    }
   }
 
   /** @param {{rooms: string[], reason: ResyncReason, cursor: string}} resync */
   resync({ cursor, ...resync }) {
     for (const { subscriptions } of this.#rooms.values()) for (const { heard } of subscriptions) heard.lower(cursor);
     for (const name of resync.rooms) {
-      for (const { handlers } of this.#subscriptions(name)) guarded(handlers.onResync, resync);
+      for (const one of this.#subscriptions(name)) {
+        one.call("onResync", resync);
+        one.miss("resync");
+      }
     }
   }
 
@@ -387,12 +596,13 @@ export class RoomTable {
     for (const room of this.#rooms.values()) {
       if (room.subscriptions.size === 0 || room.place === "refused") continue;
       if (room.place !== "absent" && room.isAskedAsWanted) continue;
-      const key = keyOf(room.types, room.since);
+      const key = keyOf(room);
       const alike = unasked.get(key);
       if (alike) alike.push(room);
       else unasked.set(key, [room]);
     }
     for (const rooms of unasked.values()) this.#join(rooms);
+    for (const room of this.#rooms.values()) room.show();
   }
 
   /** @param {Room[]} rooms  that are no longer wanted */
@@ -421,22 +631,23 @@ export class RoomTable {
   #join(rooms) {
     const types = rooms[0]?.types;
     const cursor = rooms[0]?.since;
+    const wantsPresence = rooms[0]?.wantsPresence;
     // If the types do not fit into a message, they are left out: all events come, and each subscription filters its own.
     const isNarrow = bytesOf({ types, cursor }) < this.#maxFrameBytes / 2;
-    this.#askAll({ type: "subscribe", types: isNarrow ? types : undefined, cursor }, rooms, {
+    this.#askAll({ type: "subscribe", types: isNarrow ? types : undefined, cursor, presence: wantsPresence || undefined }, rooms, {
       onSent: (room) => {
         room.place = "joining";
-        room.asked = keyOf(types, cursor);
+        room.asked = keyOf({ types, wantsPresence, since: cursor });
       },
       onAnswer: (room, answer, wasCarriedOut) => {
         if (room.place !== "joining") return;
-        if (cursor !== undefined && wasCarriedOut) this.#restored(room, answer, types);
+        if (cursor !== undefined && wasCarriedOut) this.#restored(room, answer, { types, wantsPresence });
         this.#answered(room, answer);
       },
       onTooSoon: (room, error) => {
         if (room.place !== "joining") return;
         room.place = "absent";
-        for (const { handlers } of this.#subscriptions(room.name)) guarded(handlers.onError, error, { willRetry: true });
+        this.#sayRefused(room, error, true);
       },
     });
   }
@@ -485,13 +696,13 @@ export class RoomTable {
     return code === "too_many" || (type === "unsubscribe" && retryOfError(code) === "backoff");
   }
 
-  /** @param {Room} room @param {RoomAnswer} answer @param {string[] | undefined} types */
-  #restored(room, answer, types) {
+  /** @param {Room} room @param {RoomAnswer} answer @param {Wanted} wanted */
+  #restored(room, answer, wanted) {
     if (!answer.success) {
       room.isHeld = false; // the gateway removed it before restoring it
     } else if (room.isAskedAsWanted) {
       room.since = undefined;
-      room.asked = keyOf(types);
+      room.asked = keyOf(wanted);
     }
   }
 
@@ -502,7 +713,9 @@ export class RoomTable {
       room.meaning = answer.room;
       room.place = "joined";
       room.isHeld = true;
+      if (answer.presence) room.setPresence(answer.presence);
       announce(room);
+      room.show();
     } else {
       this.#refused(room, answer.error ?? { code: "bad_request", message: "The room was refused without a reason" });
     }
@@ -517,7 +730,16 @@ export class RoomTable {
     if (willRetry) this.#retryLater(room, (error.retryAfterMs ?? 0) + this.#jitter * capMs(room.refusals));
     else room.place = "refused";
     if (!willRetry && !room.isHeld) room.forgetPromises();
-    for (const { handlers } of this.#subscriptions(room.name)) guarded(handlers.onError, error, { willRetry });
+    room.trouble = { state: willRetry ? "retrying" : "refused", error };
+    room.show();
+    this.#sayRefused(room, error, willRetry);
+    if (!willRetry) for (const one of this.#subscriptions(room.name)) one.miss(error.code);
+  }
+
+  /** @param {Room} room @param {Refusal} error @param {boolean} willRetry */
+  #sayRefused(room, error, willRetry) {
+    for (const one of this.#subscriptions(room.name)) one.call("onError", error, { willRetry });
+    this.#onRefused?.(error, room.name);
   }
 
   /** @param {Room} room @param {number} pauseMs */
@@ -558,6 +780,7 @@ export class RoomTable {
   #askAgain(room) {
     room.place = "absent";
     room.retryAt = Infinity;
+    room.trouble = null;
     room.lacksSpace = false;
   }
 
@@ -574,12 +797,27 @@ function announce(room) {
   for (const subscription of [...room.subscriptions]) subscription.announce();
 }
 
+/** @typedef {{types?: readonly string[] | undefined, wantsPresence?: boolean | undefined, since?: string | undefined}} Wanted */
+
 /**
- * A string to compare by: the types that a room is asked for, and the cursor.
- * @param {readonly string[] | undefined} types @param {string} [since]
+ * A string to compare by: what a room is asked for.
+ * @param {Wanted} wanted
  */
-function keyOf(types, since) {
-  return `${types?.join(" ") ?? ""} ${since ?? ""}`;
+function keyOf({ types, wantsPresence, since }) {
+  return `${types?.join(" ") ?? ""} ${wantsPresence ? "who" : ""} ${since ?? ""}`;
+}
+
+/**
+ * Who is in a room after a `presence` message.
+ * @param {RoomPresence | undefined} before @param {Frame} message
+ * @returns {RoomPresence}
+ */
+function changed(before, { count, users, joined = [], changed = [], left = [] }) {
+  if (users) return { count, users };
+  const known = new Map((before?.users ?? []).map((user) => [user.userId, user]));
+  for (const id of left) known.delete(id);
+  for (const user of [...changed, ...joined]) known.set(user.userId, user);
+  return { count, users: [...known.values()] };
 }
 
 /**

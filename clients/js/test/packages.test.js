@@ -45,7 +45,8 @@ test("closing while `ws` connects does not end the process", async () => {
 
 test("`sideEffects` names every file that is imported for its effect, so that webpack keeps the styles", async () => {
   const { exports, sideEffects } = JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8"));
-  const styles = Object.values(exports).filter((path) => String(path).endsWith(".css"));
+  const files = Object.values(exports).map((one) => one.default ?? "");
+  const styles = files.filter((path) => path.endsWith(".css"));
 
   assert.ok(styles.length > 0);
   for (const path of styles) assert.ok(sideEffects.some((pattern) => path.endsWith(pattern.replace("*", ""))), path);

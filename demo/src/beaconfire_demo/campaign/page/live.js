@@ -1,6 +1,8 @@
 /** The page's one connection, open while a user is signed in, with its indicator and notices. */
 
-import { announceConnection, Client, mountIndicator } from "../client/index.js";
+import { Client } from "../client/index.js";
+import { mountIndicator } from "../client/indicator.js";
+import { announceConnection } from "../client/toasts.js";
 
 import { socketUrl } from "./place.js";
 

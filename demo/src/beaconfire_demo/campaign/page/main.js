@@ -1,6 +1,6 @@
 /** The demo page: the signed-in user, the current view, and the one connection. */
 
-import { Toasts } from "../client/index.js";
+import { Toasts } from "../client/toasts.js";
 
 import { Api, SignInApi, call } from "./api.js";
 import { closeDialogs } from "./dialog.js";

@@ -1,0 +1,286 @@
+/** What an application sees of a connection and its rooms: stores, iteration, presence, typing, and reported errors. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { isEvent } from "../src/guard.js";
+import { Missed } from "../src/queue.js";
+import { watchTyping } from "../src/typing.js";
+import { setUp, setUpConnected, settle, socket } from "./fakes.js";
+
+const ROOM = "campaign:c1";
+const event = (offset, type = "t", rooms = [ROOM]) => ({ type: "event", offset, rooms, event: { id: `id${offset}`, type } });
+const ann = { userId: "ann", status: "online", devices: 1 };
+const bob = { userId: "bob", status: "away", devices: 2 };
+
+test("the connection's snapshot is the same object until something changes, and each change calls the listeners", async () => {
+  const { client, clock } = setUp();
+  const seen = [];
+  const stop = client.connection.subscribe(() => seen.push(client.connection.getSnapshot()));
+  client.connect();
+  await settle();
+  socket().accept();
+  const connected = client.connection.getSnapshot();
+  socket().receive({ type: "position", cursor: "e:11" });
+  assert.equal(client.connection.getSnapshot(), connected);
+  socket().receive({ type: "degraded", reason: "broker_unreachable" });
+  socket().receive({ type: "live" });
+  socket().end(1006, "gone");
+  await clock.pass(0);
+  stop();
+  client.close();
+
+  const words = ({ state, attempt, isLive, isDegraded, reason }) => [state, attempt, isLive, isDegraded, reason?.message];
+  assert.deepEqual(seen.map(words), [
+    ["connecting", 1, false, false, undefined],
+    ["connected", 0, true, false, undefined],
+    ["connected", 0, true, true, undefined],
+    ["connected", 0, true, false, undefined],
+    ["connecting", 2, false, false, "gone"],
+  ]);
+});
+
+test("a room's status tells joining, joined, a refusal, and the way back", async () => {
+  const { client, clock } = setUp();
+  const room = client.subscribe(ROOM);
+  const states = [room.status.getSnapshot().state];
+  room.status.subscribe(() => states.push(room.status.getSnapshot().state));
+  client.connect();
+  await settle();
+  socket().accept();
+  const joined = room.status.getSnapshot();
+  socket().receive(event(11));
+  assert.equal(room.status.getSnapshot(), joined);
+  socket().receive({ type: "room.left", room: ROOM, reason: "membership_removed" });
+  assert.equal(room.status.getSnapshot().reason, "membership_removed");
+  const again = client.subscribe(ROOM);
+  await clock.pass(0);
+  socket().answer({ [ROOM]: { success: false, error: { code: "unavailable", message: "away" } } });
+  assert.equal(again.status.getSnapshot(), room.status.getSnapshot());
+  assert.equal(room.status.getSnapshot().error.code, "unavailable");
+  await clock.pass(5000);
+  socket().answer({ [ROOM]: { success: false, error: { code: "forbidden", message: "no" } } });
+  room.unsubscribe();
+
+  assert.deepEqual(states, ["joining", "joined", "left", "joining", "retrying", "joining", "refused", "idle"]);
+});
+
+test("a connection that moves to another gateway does not change a room's status", async () => {
+  const { client, clock } = await setUpConnected();
+  const room = client.subscribe(ROOM);
+  await clock.pass(0);
+  socket().answer({ [ROOM]: { success: true } });
+  const states = [];
+  room.status.subscribe(() => states.push(room.status.getSnapshot().state));
+  socket().receive({ type: "goaway", afterMs: 0, withinMs: 8000 });
+  await clock.pass(2000);
+  socket().accept();
+
+  assert.deepEqual(states, []);
+});
+
+test("a subscription that is not enabled sends nothing until it is, and leaves when it is disabled", async () => {
+  const { client, clock } = await setUpConnected();
+  const ready = [];
+  const room = client.subscribe(ROOM, { onReady: () => ready.push("ready") }, { enabled: false });
+  await clock.pass(0);
+  assert.equal(room.status.getSnapshot().state, "idle");
+  assert.equal(socket().of("subscribe").length, 0);
+  for (let round = 1; round <= 2; round++) {
+    room.setEnabled(true);
+    room.setEnabled(true);
+    await clock.pass(0);
+    socket().answer({ [ROOM]: { success: true } });
+    room.setEnabled(false);
+    await clock.pass(0);
+    socket().reply(socket().last);
+    assert.equal(socket().of("subscribe").length, round);
+    assert.equal(socket().of("unsubscribe").length, round);
+  }
+
+  assert.deepEqual(ready, ["ready", "ready"]);
+});
+
+test("handlers of single types get only their events", async () => {
+  const { client } = setUp();
+  const heard = [];
+  client.subscribe(ROOM, { onEvent: ({ id }) => heard.push(id), on: { b: ({ id }) => heard.push(`b ${id}`) } });
+  client.connect();
+  await settle();
+  socket().accept();
+  socket().receive(event(11, "a"));
+  socket().receive(event(12, "b"));
+
+  assert.deepEqual(heard, ["id11", "id12", "b id12"]);
+});
+
+test("a loop over a subscription gets each event in order and ends when it unsubscribes", async () => {
+  const { client } = setUp();
+  const room = client.subscribe(ROOM);
+  client.connect();
+  await settle();
+  socket().accept();
+  const heard = [];
+  const loop = (async () => {
+    for await (const { id } of room) heard.push(id);
+  })();
+  socket().receive(event(11));
+  await settle();
+  socket().receive(event(12));
+  socket().receive(event(13));
+  room.unsubscribe();
+  await loop;
+
+  assert.deepEqual(heard, ["id11", "id12", "id13"]);
+});
+
+test("a loop throws if events were missed, and if it is too slow", async () => {
+  const { client } = setUp();
+  const room = client.subscribe(ROOM);
+  client.connect();
+  await settle();
+  socket().accept();
+  const missed = room[Symbol.asyncIterator]();
+  socket().receive({ type: "resync", rooms: [ROOM], reason: "too_old", cursor: "e:20" });
+  const slow = room[Symbol.asyncIterator]();
+  for (let offset = 21; offset <= 1021; offset++) socket().receive(event(offset));
+
+  await assert.rejects(missed.next(), (error) => error instanceof Missed && error.reason === "resync");
+  assert.deepEqual(await missed.next(), { done: true, value: undefined });
+  await assert.rejects(slow.next(), (error) => error instanceof Missed && error.reason === "overflow");
+});
+
+test("a room with presence knows who is there, and every subscription that wants it sees the same list", async () => {
+  const { client, clock } = setUp();
+  const told = [];
+  const first = client.subscribe(ROOM, { onPresence: ({ count }) => told.push(count) }, { presence: true });
+  client.connect();
+  await settle();
+  assert.equal(first.presence.getSnapshot(), undefined);
+  socket().accept({ rooms: { [ROOM]: { success: true, presence: { count: 1, users: [ann] } } } });
+  assert.equal(socket().of("connect")[0].presence, true);
+  socket().receive({ type: "presence", room: ROOM, count: 2, joined: [bob], changed: [], left: [] });
+  const second = client.subscribe(ROOM, {}, { presence: true });
+  const other = client.subscribe(ROOM);
+  await clock.pass(0);
+  assert.equal(socket().of("subscribe").length, 0);
+  assert.deepEqual(second.presence.getSnapshot(), { count: 2, users: [ann, bob] });
+  const away = { ...bob, devices: 1 };
+  socket().receive({ type: "presence", room: ROOM, count: 1, joined: [], changed: [away], left: ["ann"] });
+
+  assert.deepEqual(first.presence.getSnapshot(), { count: 1, users: [away] });
+  assert.equal(second.presence.getSnapshot(), first.presence.getSnapshot());
+  assert.equal(other.presence.getSnapshot(), undefined);
+  assert.deepEqual(told, [1, 2, 1]);
+});
+
+test("presence is asked for only in the rooms that want it", async () => {
+  const { client, clock } = setUp();
+  const states = [];
+  const room = client.subscribe("campaign:c2", {}, { presence: true });
+  client.subscribe(ROOM);
+  room.status.subscribe(() => states.push(room.status.getSnapshot().state));
+  client.connect();
+  await settle();
+  socket().accept();
+  assert.equal(socket().of("connect")[0].presence, undefined);
+  await clock.pass(0);
+  const [{ rooms, presence }] = socket().of("subscribe");
+  socket().answer({ "campaign:c2": { success: true, presence: { count: 1, users: [ann] } } });
+
+  assert.deepEqual([rooms, presence], [["campaign:c2"], true]);
+  assert.deepEqual(room.presence.getSnapshot(), { count: 1, users: [ann] });
+  assert.deepEqual(states, ["joined"]);
+});
+
+test("a status that was set is sent again after a reconnect", async () => {
+  const { client, clock } = await setUpConnected();
+  client.setPresence("away");
+  assert.equal(socket().last.status, "away");
+  socket().end(1006);
+  await clock.pass(2000);
+  socket().accept();
+
+  assert.deepEqual(socket().of("presence").map(({ status }) => status), ["away"]);
+});
+
+test("users who type are shown until they stop or are not heard of for 7 s", async () => {
+  const { client, clock } = await setUpConnected();
+  const typing = watchTyping(client, ROOM, { clock });
+  await clock.pass(0);
+  assert.deepEqual(socket().last.types, ["user.typing"]);
+  socket().answer({ [ROOM]: { success: true } });
+  const seen = [];
+  typing.users.subscribe(() => seen.push(typing.users.getSnapshot()));
+  socket().receive({ type: "typing", room: ROOM, userId: "ann", typing: true });
+  await clock.pass(4000);
+  socket().receive({ type: "typing", room: ROOM, userId: "ann", typing: true });
+  socket().receive({ type: "typing", room: ROOM, userId: "bob", typing: true });
+  socket().receive({ type: "typing", room: ROOM, userId: "bob", typing: false });
+  await clock.pass(6999);
+  assert.equal(seen.length, 3);
+  await clock.pass(1);
+
+  assert.deepEqual(seen, [["ann"], ["ann", "bob"], ["ann"], []]);
+});
+
+test("typing is told every 3 s while the user types, and its end at once", async () => {
+  const { client, clock } = await setUpConnected();
+  const typing = watchTyping(client, ROOM, { clock });
+  await clock.pass(0);
+  socket().answer({ [ROOM]: { success: true } });
+  for (let second = 0; second < 5; second++) {
+    typing.type();
+    await clock.pass(1000);
+  }
+  typing.stop();
+  typing.stop();
+
+  assert.deepEqual(socket().of("typing").map((message) => message.typing), [true, true, false]);
+});
+
+test("errors of handlers, the token, rooms and the connection are reported", async () => {
+  const problems = [];
+  const onError = ({ kind, error, room }) => problems.push([kind, error.message, room]);
+  let token = "token";
+  const { client, clock } = setUp({ onError, getToken: async () => token });
+  client.on("state", () => {
+    throw new Error("my handler");
+  });
+  const room = client.subscribe(ROOM, {
+    onEvent: () => {
+      throw new Error("my event handler");
+    },
+  });
+  client.connect();
+  await settle();
+  socket().accept();
+  client.subscribe("campaign:c2");
+  await clock.pass(0);
+  socket().answer({ "campaign:c2": { success: false, error: { code: "forbidden", message: "not yours" } } });
+  socket().receive(event(11));
+  room.unsubscribe();
+  token = undefined;
+  socket().end(4401, "token expired");
+  await settle();
+
+  assert.deepEqual(problems.slice(0, 6), [
+    ["handler", "my handler", undefined],
+    ["handler", "my handler", undefined],
+    ["room", "not yours", "campaign:c2"],
+    ["handler", "my event handler", undefined],
+    ["handler", "my handler", undefined],
+    ["token", "getToken: expected a token, got undefined", undefined],
+  ]);
+});
+
+test("the type guard accepts events of the named types, and nothing that is no event", () => {
+  const one = { id: "1", type: "a", version: 1, payload: {}, metadata: {} };
+
+  assert.equal(isEvent(one), true);
+  assert.equal(isEvent(one, "b", "a"), true);
+  assert.equal(isEvent(one, "b"), false);
+  for (const other of [null, undefined, "a", 1, [], {}, { ...one, payload: null }, { ...one, version: "1" }]) {
+    assert.equal(isEvent(other), false);
+  }
+});
