@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.entry import OVERHEAD, Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, LISTEN_FROM_S, LISTEN_S, LISTEN_TIMES, SLICE, Outbound
 from beaconfire_gateway.fanout.ring import Ring
@@ -378,11 +378,12 @@ def test_bytes_beyond_the_bound_end_the_gathering_in_the_same_turn() -> None:
     gateway = Gateway()
     listener = join_slow(gateway, LISTEN_S)
     write_one(gateway)
+    half = BATCH_BYTES // 2 - OVERHEAD
     for _ in range(3):
-        gateway.deliver("campaign.c1.state", "b" * (BATCH_BYTES // 2))
+        gateway.deliver("campaign.c1.state", "b" * half)
         gateway.turn()
 
-    assert [len(data) for data in listener.writes] == [1, BATCH_BYTES]
+    assert [len(data) for data in listener.writes] == [1, 2 * half]
     assert len(gateway.turns) == 1
 
 

@@ -3,9 +3,9 @@
 A message that is heard live and one that is read again later give the same entry, so a replay has the same bytes.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
-from typing import NamedTuple
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Routes
@@ -18,7 +18,8 @@ NOT_EVENTS = frozenset({ANCHOR, CATALOGUE, TICK})
 """Subjects of the stream that carry no event."""
 
 
-class Stored(NamedTuple):
+@dataclass(slots=True)  # not frozen, which would make each one slower
+class Stored:
     """A message of the stream, heard live or read: its subject, its body, and whether it carries a `Nats-TTL`."""
 
     subject: str

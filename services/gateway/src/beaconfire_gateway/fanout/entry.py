@@ -140,7 +140,9 @@ class Entry:
             grown = len(before) + len(after)
         else:
             grown = ENCODED_OVERHEAD + len(frame)
-        self._grow(grown)
+        self.size += grown
+        if self.keeper is not None:  # as `_grow`, without the call
+            self.keeper.grow(grown)
         return frame
 
     def _splice(self, wire: Wire) -> bytes:

@@ -151,13 +151,12 @@ _Job = _One | _Lists | _Each | _Then
 class _Batch:
     """Events that wait to be joined, in order, with the sessions that get each."""
 
-    __slots__ = ("_overlap", "bytes", "data", "offset", "order", "sizes")
+    __slots__ = ("_overlap", "bytes", "data", "offset", "order")
 
     def __init__(self) -> None:
         self.order: list[tuple[Recipients, bytes]] = []
         # The same object stands for the same sessions: their events are joined once for all of them.
         self.data: dict[Recipients, list[bytes]] = {}
-        self.sizes: dict[Recipients, int] = {}
         self.bytes = 0
         self.offset = 0
         self._overlap: int | None = None
@@ -166,12 +165,12 @@ class _Batch:
         self.order.append((recipients, data))
         self.offset = offset
         self.bytes += len(data)
-        if recipients in self.data:
-            self.data[recipients].append(data)
-            self.sizes[recipients] += len(data)
-        else:
-            self.data[recipients], self.sizes[recipients] = [data], len(data)
+        before = self.data.get(recipients)
+        if before is None:
+            self.data[recipients] = [data]
             self._overlap = None
+        else:
+            before.append(data)
 
     @property
     def overlap(self) -> int:
@@ -182,7 +181,7 @@ class _Batch:
 
     def largest_share(self) -> int:
         """The most bytes of it that any one session gets: those of the largest lists, as many as one is in."""
-        return sum(nlargest(self.overlap, self.sizes.values()))
+        return sum(nlargest(self.overlap, (sum(map(len, data)) for data in self.data.values())))
 
     def jobs(self, before: int) -> list[_Job]:
         """Return the jobs to write. Everything up to `offset` is written after the last, else up to `before`."""
@@ -259,17 +258,18 @@ class Outbound(Generic[S]):
         much is queued for any one session because a hole was read, that is written first, now. So a socket that fills
         up is noticed before there is more for it.
         """
-        size = len(entry.body)
-        if self._batch.bytes + size > self._bounded_to:
-            self._bound(size)
-        if not self._batch.order:
+        batch = self._batch
+        if batch.bytes + entry.size > self._bounded_to:
+            self._bound(entry.size)
+            batch = self._batch
+        if not batch.order:
             self._schedule()
         route = entry.route
         if recipients is None:
             recipients = self._hub.recipients(route.subject, route.rooms, entry.type, entry.audience)
         for some in recipients:
             self.frames_sent += len(some.targets)
-            self._batch.add(offset, some, entry.frame(some.wire))
+            batch.add(offset, some, entry.frame(some.wire))
 
     def send(self, session: Addressee, data: bytes) -> None:
         """Send one session bytes that must not pass the events queued for it."""

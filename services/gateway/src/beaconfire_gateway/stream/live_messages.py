@@ -17,30 +17,24 @@ FOREIGN = metrics.Counter(
 _STREAM = broker.STREAM.encode()
 _LIVE = broker.LIVE_PREFIX.encode()
 _BLOCK = b"\r\nNats-Stream: %s\r\nNats-Subject: %%s\r\nNats-Sequence: " % _STREAM
-_FIRST = len(b"NATS/1.0")
-"""The start of `_BLOCK` in raw headers if the publisher gave none."""
+_NONE_GIVEN = b"NATS/1.0"
+"""What is before `_BLOCK` if the publisher gave no headers."""
 _OFFSET_DIGITS = 19
 """An offset has at most so many: it fits into 63 bits."""
 
 
 def parse_live(subject: bytes, body: bytes, headers: bytes | None) -> tuple[int, Stored] | None:
     """Return the offset and the message, or None if the stream did not send it."""
-    if headers is None or not subject.startswith(_LIVE):
+    if headers is None:
         return None
     block, text = _expected(subject)
     # nats-server writes its headers in one piece: look for that first, which is one search instead of three.
-    at = headers.rfind(block)
-    start = at + len(block)
-    end = headers.find(b"\r\n", start)
-    if at >= 0 and headers.find(b"\r\nNats-S", end) < 0:
-        offset = _read_offset(headers[start:end])
-        given = headers[:at]  # by the publisher
-    else:
-        offset = _find_offset(subject, headers)
-        given = headers
-    if offset is None:
-        return None
-    return offset, Stored(text, body, at != _FIRST and has_ttl(given))
+    given, found, rest = headers.rpartition(block)  # `given` by the publisher
+    digits, _, rest = rest.partition(b"\r\n")
+    if found and text and digits.isdigit() and len(digits) <= _OFFSET_DIGITS and b"Nats-S" not in rest:
+        return int(digits), Stored(text, body, given != _NONE_GIVEN and has_ttl(given))
+    offset = _find_offset(subject, headers)
+    return None if offset is None else (offset, Stored(text, body, has_ttl(headers)))
 
 
 def stored_at(headers: bytes | None) -> float:
@@ -51,9 +45,12 @@ def stored_at(headers: bytes | None) -> float:
 
 @lru_cache(maxsize=10_000)
 def _expected(subject: bytes) -> tuple[bytes, str]:
-    """Return the headers up to the offset that the stream gives this subject of `live.>`, and the stored subject."""
-    own = subject[len(_LIVE) :]
-    return _BLOCK % own, text_of(own)
+    """Return the headers up to the offset that the stream gives this subject, and the stored subject.
+
+    The latter is empty if it is no subject of `live.>`.
+    """
+    own = subject.removeprefix(_LIVE)
+    return _BLOCK % own, text_of(own) if own != subject else ""
 
 
 def _find_offset(subject: bytes, headers: bytes) -> int | None:

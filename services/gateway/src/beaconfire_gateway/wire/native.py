@@ -70,10 +70,10 @@ class Native:
 
     def event(self, event: messages.Event) -> Spliced:
         """An event message around the publisher's own bytes."""
-        offset, route = event.offset, event.route
+        route = event.route
         names = self._names.get(route.subject) or self._name_rooms(route)
-        if offset:
-            return b'{"type":"event","offset":%d,"rooms":%s,"event":' % (offset, names), event.body, b"}"
+        if event.offset:
+            return b'{"type":"event","offset":%d,"rooms":%s,"event":' % (event.offset, names), event.body, b"}"
         return b'{"type":"event","rooms":%s,"event":' % names, event.body, b"}"
 
     def _name_rooms(self, route: messages.Route) -> bytes:

@@ -1,6 +1,7 @@
 """Read and write WebSocket frames (RFC 6455), server side. No I/O."""
 
 from enum import IntEnum
+from functools import lru_cache
 from struct import Struct
 
 _EMPTY = b""
@@ -43,6 +44,7 @@ class FrameError(Exception):
         self.before: list[tuple[int, bytes]] = []
 
 
+@lru_cache(maxsize=4_096)
 def header(length: int, opcode: int = _TEXT) -> bytes:
     """The header of an unfragmented server frame with a payload of `length` bytes. Servers do not mask (§5.1)."""
     if length < 126:
