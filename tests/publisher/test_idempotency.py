@@ -16,10 +16,10 @@ from beaconfire_kit.database import Database
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.campaign import StateInvalidated
+from beaconfire_kit.idempotency import key_of_event, key_of_request
 from beaconfire_kit.inbox import digest
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.roles import Role
-from beaconfire_publisher.idempotency import key_of_event, key_of_request
 from beaconfire_publisher.store import CAMPAIGNS, KEYS, OUTBOX, Store
 from tests.auth.conftest import Auth, granting
 from tests.conftest import connected

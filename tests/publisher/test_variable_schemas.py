@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from beaconfire_publisher.changes import merge
+from beaconfire_kit.changes import merge
 from beaconfire_publisher.variable_schemas import MAX_SCHEMA, check_schema
 from tests.databases import on_both_databases
 from tests.publisher.conftest import Publisher

@@ -2,8 +2,8 @@
 
 * HTTP: `campaigns`, `settlements`, `structures`, `entities`, `world_time` and `clock`, mostly built on `collection`.
 * `events_api` publishes events for services that do not use NATS.
-* `access` checks callers, `limits` what they publish, and `idempotency` makes repeats harmless.
-* `store` has the tables, and the transactions that commit rows together with their events.
+* `access` checks callers, and `limits` what they publish.
+* `store` has the tables. The kit's `store`, `changes`, `idempotency` and `answers` do the rest of a change.
 * Workers, each a process of its own (`worker`): `scheduler` advances clocks, `rules_engine` applies `rules`.
 * `app` builds the publisher.
 

@@ -11,6 +11,7 @@ from beaconfire_kit.database import LOCK_TIMEOUT_S
 from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.service import Service
+from beaconfire_kit.store import CURSOR_WAIT_S
 from beaconfire_publisher import openapi
 from beaconfire_publisher.access import Access
 from beaconfire_publisher.campaigns import Campaigns
@@ -22,7 +23,7 @@ from beaconfire_publisher.migrations import MIGRATIONS
 from beaconfire_publisher.sending import Sending
 from beaconfire_publisher.settings import Settings
 from beaconfire_publisher.settlements import Settlements
-from beaconfire_publisher.store import CURSOR_WAIT_S, OUTBOX, Store
+from beaconfire_publisher.store import OUTBOX, Store
 from beaconfire_publisher.structures import Structures
 from beaconfire_publisher.world_time import WorldTime
 

@@ -5,15 +5,16 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from beaconfire_kit import errors
+from beaconfire_kit.answers import answer, based_on, conflicts, idempotency_key, tag
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.campaign import EntityUpdated, Operation
 from beaconfire_kit.models import Body
 from beaconfire_kit.roles import Role
+from beaconfire_kit.store import Row, new_id
 from beaconfire_kit.web import read_body
 from beaconfire_publisher.access import Access
-from beaconfire_publisher.answers import answer, based_on, conflicts, idempotency_key, tag
 from beaconfire_publisher.fields import Clock, Description, Name, Thing
-from beaconfire_publisher.store import CAMPAIGNS, Row, Store, new_id
+from beaconfire_publisher.store import CAMPAIGNS, Store
 
 WORLD_BEGINS = datetime(1000, 1, 1, 8, tzinfo=UTC)
 

@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 from aiohttp import web
 
 from beaconfire_kit import errors
+from beaconfire_kit.answers import answer, tag
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.store import Row
 from beaconfire_kit.web import read_body
 from beaconfire_publisher import campaigns
 from beaconfire_publisher.access import Access
-from beaconfire_publisher.answers import answer, tag
 from beaconfire_publisher.fields import Clock
-from beaconfire_publisher.store import CAMPAIGNS, CLOCKS, Row, Store, Writing
+from beaconfire_publisher.store import CAMPAIGNS, CLOCKS, Store, Writing
 
 MAX_OF_A_USER = 20  # each may advance every second, and any user can create any number of campaigns
 

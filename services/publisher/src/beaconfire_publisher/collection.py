@@ -9,16 +9,17 @@ from sqlalchemy import Table
 
 from beaconfire_kit import errors
 from beaconfire_kit.access import check_editor
+from beaconfire_kit.answers import KEY_HEADER, answer, based_on, conflicts, idempotency_key, tag
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.event import Event
 from beaconfire_kit.events.campaign import Operation
 from beaconfire_kit.models import Body
+from beaconfire_kit.store import Reading, Row, new_id
 from beaconfire_kit.subjects import is_id
 from beaconfire_kit.web import read_body
 from beaconfire_publisher.access import Access
-from beaconfire_publisher.answers import KEY_HEADER, answer, based_on, conflicts, idempotency_key, tag
 from beaconfire_publisher.fields import Thing
-from beaconfire_publisher.store import CAMPAIGNS, Reading, Row, Store, Writing, new_id
+from beaconfire_publisher.store import CAMPAIGNS, Store, Writing
 
 
 class Collection(ABC):

@@ -9,10 +9,11 @@ from beaconfire_kit.catalogue_follower import CatalogueFollower
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.campaign import EntityUpdated, Operation
 from beaconfire_kit.models import Body
+from beaconfire_kit.store import Row
 from beaconfire_publisher.access import Access
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.fields import Key, Name, Thing, Value, VariableChanges, Variables
-from beaconfire_publisher.store import ENTITIES, Row, Store
+from beaconfire_publisher.store import ENTITIES, Store
 
 RESERVED = frozenset({"campaign", "workspace", "user", "kingdom", "settlement", "structure", "member"})
 """Kinds with events of their own: an entity of such a kind would appear in their rooms. Only auth may publish events of

@@ -18,6 +18,7 @@ from aiohttp import web
 from pydantic import Field, StringConstraints, ValidationError
 
 from beaconfire_kit import errors
+from beaconfire_kit.answers import answer, idempotency_key
 from beaconfire_kit.catalogue.addressing import NoSubject, subject_of
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.fragment import EventType
@@ -25,15 +26,16 @@ from beaconfire_kit.catalogue_follower import CatalogueFollower
 from beaconfire_kit.envelope import Envelope, EventId, Metadata, RawEvent, body
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.event import events
+from beaconfire_kit.idempotency import Earlier, Key, key_of_event
 from beaconfire_kit.inbox import digest
 from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.models import Body, CamelModel
 from beaconfire_kit.roles import can_edit
+from beaconfire_kit.store import Row
 from beaconfire_kit.subjects import InvalidSubject, is_membership, parse_subject, root_name
 from beaconfire_kit.tokens import Claims, ServiceClaims, may_publish
 from beaconfire_kit.web import WHOLE, correlation_id, describe, read_bytes, whole
 from beaconfire_publisher.access import Access
-from beaconfire_publisher.answers import answer, idempotency_key
 from beaconfire_publisher.given_events import (
     GivenMetadata,
     catalogue_with,
@@ -45,9 +47,8 @@ from beaconfire_publisher.given_events import (
     read_json,
     type_of,
 )
-from beaconfire_publisher.idempotency import Earlier, Key, key_of_event
 from beaconfire_publisher.raw_payloads import raw_payloads
-from beaconfire_publisher.store import Row, Store, Writing
+from beaconfire_publisher.store import Store, Writing
 
 MAX_EVENTS = 500
 MAX_BYTES = 1024 * 1024

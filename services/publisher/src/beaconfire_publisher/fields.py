@@ -14,10 +14,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from beaconfire_kit.changes import MAX_KEYS
 from beaconfire_kit.models import Body, CamelModel
 from beaconfire_kit.web import LINE, WHOLE
 
-MAX_KEYS = 100
 MAX_TEXT = 1_000
 MAX_WHOLE = 2**53 - 1  # the largest that a browser keeps exact
 

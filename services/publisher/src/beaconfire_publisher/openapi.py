@@ -9,8 +9,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from beaconfire_kit import errors, openapi
+from beaconfire_kit.answers import IF_MATCH
 from beaconfire_kit.openapi import Call, list_of, object_of, reference
-from beaconfire_publisher.answers import IF_MATCH
 from beaconfire_publisher.campaigns import Campaign, CampaignChanges, NewCampaign
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.entities import Entities

@@ -25,9 +25,10 @@ from beaconfire_kit.events.campaign import EntityUpdated
 from beaconfire_kit.invalid_event import InvalidEvent, check_lifetime
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.received import UNKNOWN, read
+from beaconfire_kit.store import Row
 from beaconfire_publisher import clock
 from beaconfire_publisher.settings import WorkerSettings
-from beaconfire_publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Row, Store, Writing
+from beaconfire_publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Store, Writing
 from beaconfire_publisher.world_time import advance
 
 log = logs.get(__name__)

@@ -6,9 +6,10 @@ from pydantic import Field
 
 from beaconfire_kit.events.campaign import Operation, StructureUpdated
 from beaconfire_kit.models import Body
+from beaconfire_kit.store import Reading, Row
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.fields import Kind, Level, Name, Thing, Value, VariableChanges, Variables
-from beaconfire_publisher.store import SETTLEMENTS, STRUCTURES, Reading, Row
+from beaconfire_publisher.store import SETTLEMENTS, STRUCTURES
 from beaconfire_publisher.variable_schemas import VariableSchemaChanges, VariableSchemas, check_variables
 
 

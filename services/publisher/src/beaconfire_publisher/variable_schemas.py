@@ -13,8 +13,9 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from beaconfire_kit import errors
 from beaconfire_kit.catalogue import schema_cost, schemas
 from beaconfire_kit.catalogue.keywords import Dialect
+from beaconfire_kit.changes import MAX_KEYS
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_publisher.fields import MAX_KEYS, NO_OTHERS, Key
+from beaconfire_publisher.fields import NO_OTHERS, Key
 
 MAX_SCHEMA = 2_000
 MAX_DEPTH = 10

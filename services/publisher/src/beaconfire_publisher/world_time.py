@@ -6,15 +6,16 @@ from aiohttp import web
 
 from beaconfire_kit import errors
 from beaconfire_kit.access import check_editor
+from beaconfire_kit.answers import KEY_HEADER, answer, idempotency_key, tag
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.campaign import WorldTimeChanged
 from beaconfire_kit.models import Body
+from beaconfire_kit.store import Row
 from beaconfire_kit.web import read_body
 from beaconfire_publisher import campaigns
 from beaconfire_publisher.access import Access
-from beaconfire_publisher.answers import KEY_HEADER, answer, idempotency_key, tag
 from beaconfire_publisher.fields import ElapsedSeconds
-from beaconfire_publisher.store import CAMPAIGNS, Row, Store, Writing
+from beaconfire_publisher.store import CAMPAIGNS, Store, Writing
 
 
 class Advance(Body):

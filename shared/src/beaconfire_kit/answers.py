@@ -9,11 +9,11 @@ from aiohttp import web
 
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.idempotency import Key, key_of_request
 from beaconfire_kit.inbox import digest
 from beaconfire_kit.models import Body
+from beaconfire_kit.store import Changed, Row
 from beaconfire_kit.web import json_answer
-from beaconfire_publisher.idempotency import Key, key_of_request
-from beaconfire_publisher.store import Changed, Row
 
 KEY_HEADER = "Idempotency-Key"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beaconfire_publisher.changes import merge
+from beaconfire_kit.changes import merge
 
 VALUES = st.one_of(st.booleans(), st.integers(-2, 2), st.sampled_from([0.0, 1.0, 0.5, "", "a"]))
 VARIABLES = st.dictionaries(st.sampled_from("abcd"), VALUES)

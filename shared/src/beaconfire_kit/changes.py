@@ -8,10 +8,11 @@ from pydantic.alias_generators import to_camel
 
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_publisher.fields import MAX_KEYS
 
 _ABSENT = object()
 
+MAX_KEYS = 100
+"""Keys of a mapping that is merged key by key."""
 MAX_STAMPS = 300
 _REST = ""
 
