@@ -247,19 +247,16 @@ class Writing(Reading):
         await self._connection.execute(delete(table).filter_by(**key))
 
 
-T = TypeVar("T", bound=Writing, covariant=True)
+W_co = TypeVar("W_co", bound=Writing, covariant=True)
 
 
-class Transaction(Protocol[T]):
+class Transaction(Protocol[W_co]):
     """Makes what writes in one transaction."""
 
-    def __call__(self, connection: AsyncConnection, metadata: Metadata, keys: Table) -> T: ...
+    def __call__(self, connection: AsyncConnection, metadata: Metadata, keys: Table) -> W_co: ...
 
 
-W = TypeVar("W", bound=Writing)
-
-
-class Store(Generic[W]):
+class Store(Generic[W_co]):
     """Open transactions on a service's database."""
 
     def __init__(
@@ -267,7 +264,7 @@ class Store(Generic[W]):
         database: Database,
         events: Outbox,
         keys: Table,
-        transaction: Transaction[W],
+        transaction: Transaction[W_co],
         *,
         cursor_wait_s: float = CURSOR_WAIT_S,
     ) -> None:
@@ -289,7 +286,7 @@ class Store(Generic[W]):
             yield tx
 
     @asynccontextmanager
-    async def writing(self, metadata: Metadata) -> AsyncIterator[W]:
+    async def writing(self, metadata: Metadata) -> AsyncIterator[W_co]:
         """Open a transaction: at the end of the block, all rows and events are committed, or none.
 
         `metadata` is that of its events; they count for its user and for their roots. Transactions that find the same

@@ -2,11 +2,11 @@
 
 from beaconfire_kit.events.campaign import EntityUpdated, Operation
 from beaconfire_kit.models import Body
-from beaconfire_kit.store import Row
+from beaconfire_kit.store import Row, Writing
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.fields import Description, Name, Thing
 from beaconfire_publisher.settlements import Settlements
-from beaconfire_publisher.store import KINGDOMS, SETTLEMENTS, Writing
+from beaconfire_publisher.store import KINGDOMS, SETTLEMENTS
 
 
 class KingdomChanges(Body):

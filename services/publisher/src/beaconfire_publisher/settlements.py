@@ -9,7 +9,7 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.event import Id
 from beaconfire_kit.events.campaign import Operation, SettlementUpdated
 from beaconfire_kit.models import Body
-from beaconfire_kit.store import Row
+from beaconfire_kit.store import Row, Writing
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.fields import (
     Description,
@@ -22,7 +22,7 @@ from beaconfire_publisher.fields import (
     VariableChanges,
     Variables,
 )
-from beaconfire_publisher.store import KINGDOMS, SETTLEMENTS, STRUCTURES, Writing
+from beaconfire_publisher.store import KINGDOMS, SETTLEMENTS, STRUCTURES
 from beaconfire_publisher.structures import Structures
 from beaconfire_publisher.variable_schemas import VariableSchemaChanges, VariableSchemas, check_variables
 
