@@ -138,6 +138,17 @@ class Reading:
         """Count the rows with these values."""
         return await self._connection.scalar(select(func.count()).select_from(table).filter_by(**key)) or 0
 
+    async def count_by(self, table: Table, key: Row, column: str) -> dict[Any, int]:
+        """Count the rows with these values, by the value of a column."""
+        query = select(table.c[column], func.count()).filter_by(**key).group_by(table.c[column])
+        return {row[0]: row[1] for row in await self._connection.execute(query)}
+
+    async def find_last(self, table: Table, key: Row, by: str, *, most: int, below: int | None = None) -> list[Row]:
+        """Return at most `most` rows with these values, those with the highest `by` first. All are below `below`."""
+        query = select(table).filter_by(**key).order_by(table.c[by].desc()).limit(most)
+        rows = await self._connection.execute(query if below is None else query.where(table.c[by] < below))
+        return [_as_row(table, row) for row in rows]
+
 
 class Writing(Reading):
     """A transaction. No other transaction can change a row that it has found."""
@@ -182,6 +193,11 @@ class Writing(Reading):
         values |= {"revision": revision, "field_revisions": stamps, "updated_at": datetime.now(UTC)}
         await self._connection.execute(update(table).where(table.c.id == row["id"]).values(values))
         return {**row, **values}, fields
+
+    async def note(self, table: Table, row: Row, values: Row) -> Row:
+        """Set columns that follow from other rows, such as a count. It is no change: the revision stays."""
+        await self._connection.execute(update(table).where(table.c.id == row["id"]).values(values))
+        return {**row, **values}
 
     async def delete(self, table: Table, row: Row, *, based_on: int | None = None) -> None:
         """Delete a row that was found, and the rows that belong to it.

@@ -1,0 +1,123 @@
+"""The tracker between real parts: broker, auth, database, sockets. `Heard` has its events as a gateway gets them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from beaconfire.broker_users import Publisher
+from beaconfire.nats_server import NatsServer
+from beaconfire_demo.tracker.app import build
+from beaconfire_demo.tracker.settings import Settings
+from beaconfire_kit.serving import listening
+from tests.auth.conftest import Auth, running_auth
+from tests.conftest import broker_settings, connected
+from tests.databases import database_url
+from tests.publisher.conftest import PATIENCE_S, USERS, Api, Heard
+
+TRACKER = Publisher(
+    "tracker",
+    (
+        "workspace.*.activity.*",
+        "workspace.*.team.*.issue.>",
+        "workspace.*.project.*",
+        "workspace.*.cycle.*",
+    ),
+    kit=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """A running tracker, its users, and a workspace with an owner, an editor and a viewer."""
+
+    heard: Heard
+    users: dict[str, Api] = field(default_factory=dict)
+    workspace_id: str = ""
+
+    @property
+    def owner(self) -> Api:
+        return self.users["owner"]
+
+    @property
+    def editor(self) -> Api:
+        return self.users["editor"]
+
+    @property
+    def viewer(self) -> Api:
+        return self.users["viewer"]
+
+    @property
+    def stranger(self) -> Api:
+        return self.users["stranger"]
+
+    @property
+    def workspace(self) -> str:
+        """The workspace's path."""
+        return f"/v1/tracker/workspaces/{self.workspace_id}"
+
+    async def create(self, path: str, **body: Any) -> dict[str, Any]:
+        """A new thing below the workspace, created by the editor."""
+        answer = await self.editor.post(f"{self.workspace}/{path}", body)
+        assert answer.status == 201, answer
+        (thing,) = answer.body.values()
+        return dict(thing)
+
+    async def team(self, key: str = "ENG") -> str:
+        """The path of a new team's issues, below the workspace."""
+        team = await self.create("teams", name=f"Team {key}", key=key)
+        return f"teams/{team['id']}/issues"
+
+    async def told(self, kind: str) -> dict[str, Any]:
+        """Wait for the next event of this type. Return its payload. Events of other types in between are dropped."""
+        while (event := await self.heard.event()).type != kind:
+            pass
+        return dict(event.payload.model_dump(mode="json"))
+
+
+@pytest.fixture(name="heard")
+async def _heard(stream: NatsServer) -> AsyncIterator[Heard]:
+    async with connected(stream, "gateway") as nc:
+        heard = Heard()
+        await nc.subscribe("live.>", cb=heard.take)
+        await nc.flush()
+        yield heard
+
+
+@pytest.fixture(name="auth")
+async def _auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
+    async with running_auth(stream, tmp_path) as auth:
+        yield auth
+
+
+@pytest.fixture(name="tracker")
+async def _tracker(stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path) -> AsyncIterator[Tracker]:
+    await asyncio.to_thread(stream.permit, publishers=[TRACKER])
+    settings = Settings(
+        **{
+            **broker_settings(stream, "tracker").model_dump(),
+            "port": 0,
+            "database_url": database_url(tmp_path, "tracker"),
+            "migrate_on_start": True,
+            "jwks_url": f"{auth.url}/.well-known/jwks.json",
+        }
+    )
+    app = build(settings, on_fatal=lambda: pytest.fail("the tracker lost its broker for good"))
+    async with aiohttp.ClientSession() as http, listening(app, settings, name="tracker") as at:
+        people = {name: await auth.sign_up(name) for name in USERS}
+        users = {name: Api(http, at.url, person.token, person.id) for name, person in people.items()}
+        async with asyncio.timeout(PATIENCE_S):
+            while (await Api(http, at.url).get("/readyz")).status != 200:
+                await asyncio.sleep(0.01)
+            while (created := await users["owner"].post("/v1/tracker/workspaces", {"name": "Lanterns"})).status == 503:
+                await asyncio.sleep(0.1)  # auth did not answer in time: the machine is busy
+        workspace_id = created.body["workspace"]["id"]
+        members = f"/auth/roots/workspace:{workspace_id}/members"
+        for role in ("editor", "viewer"):
+            body = {"email": people[role].email, "role": role}
+            assert (await auth.call("POST", members, body, token=people["owner"].token)).status == 201
+        yield Tracker(heard, users, workspace_id)
