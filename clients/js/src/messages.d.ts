@@ -33,6 +33,8 @@ export interface Connect {
   replaces?: string | null;
   /** Whether to tell who is in the rooms of this message. */
   presence?: boolean;
+  /** How the user is, as in `presence`. Default: online. */
+  status?: PresenceStatus | null;
 }
 
 export interface Subscribe {

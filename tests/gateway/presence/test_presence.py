@@ -20,7 +20,7 @@ from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.events import member, publish_as_auth
 from tests.gateway.presence.watchers import ROOM, watching
-from tests.gateway.transports.ways import WAYS, Visitor, Way
+from tests.gateway.transports.ways import CONNECT_ERROR, WAYS, Refused, Visitor, Way
 from tests.polling import polling
 
 
@@ -201,6 +201,32 @@ async def test_every_way_in_tells_who_is_here(stream: NatsServer, auth: FakeAuth
         await told_of(visitor, "owner")
 
 
+@pytest.mark.parametrize("way", WAYS, ids=str)
+async def test_client_of_every_way_in_has_the_status_that_it_comes_with(
+    stream: NatsServer, auth: FakeAuth, way: Way
+) -> None:
+    """From the start: others never see it online."""
+    async with (
+        running_gateway(stream, auth, transport=way.transport) as gateway,
+        running_gateway(stream, auth) as other,
+        watching(other) as (client, seen),
+        way.open(gateway.url, auth.token("editor"), status="away") as visitor,
+        visitor.reading(),
+    ):
+        await seen.until(client, {"viewer": ("online", 1), "editor": ("away", 1)})
+        with pytest.raises(Refused) as refused:
+            await way.open(gateway.url, auth.token("editor"), status="asleep").__aenter__()
+
+    statuses = {one["status"] for frame in client.frames for one in named(frame) if one["userId"] == "editor"}
+    assert statuses == {"away"}
+    assert refused.value.said in (400, 4400, CONNECT_ERROR)
+
+
+def named(frame: dict[str, Any]) -> list[dict[str, Any]]:
+    """The users that a message about presence names."""
+    return [*frame.get("joined", ()), *frame.get("changed", ()), *frame.get("users", ())]
+
+
 async def told_of(visitor: Visitor, user: str) -> None:
     """Read until the client knows that the user is there."""
     async with asyncio.timeout(20):
@@ -220,15 +246,17 @@ async def test_user_of_long_polls_stays_between_two_polls_and_causes_no_answers(
         polling(gateway.url, auth.token("editor")) as polled,
     ):
         await seen.until(client, {"viewer": ("online", 1), "editor": ("online", 1)})
-        (first,) = await polled.poll(presence=True, waitS=0)
-        answers = [await polled.poll(presence=True, waitS=1) for _ in range(2)]
+        first, *_ = await polled.poll(presence=True, waitS=0, status="busy")
+        await seen.until(client, {"viewer": ("online", 1), "editor": ("busy", 1)})
+        told = len(client.frames)
+        answers = [await polled.poll(presence=True, waitS=1, status="busy") for _ in range(2)]
         await gateway.publish(settlement("fence"))
         await client.next("event")
-        told = [one for one in client.frames if one["type"] == "presence"]
+        later = [one for one in client.frames[told:] if one["type"] == "presence"]
 
     assert {one["userId"] for one in first["rooms"][ROOM]["presence"]["users"]} == {"viewer", "editor"}
     assert [[one["type"] for one in answer] for answer in answers] == [["connection.ack"]] * 2
-    assert [one.get("left", []) for one in told] == [[]] * len(told)
+    assert later == []
 
 
 # Backends and operators.

@@ -14,6 +14,7 @@ from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.moving import Moved, pack, unpack
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.subscription import Subscription
+from beaconfire_gateway.wire.messages import Status
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
@@ -304,14 +305,16 @@ async def test_session_that_is_told_who_is_in_a_room_is_told_so_where_it_goes_on
     line = await connected(cores[0])
     assert cores[0].attendance is not None
     cores[0].attendance.watch(line.sessions[0], SUBSCRIPTION.room)
+    cores[0].attendance.set_status(line.sessions[0], Status.BUSY)
     there, session = await moved_to(cores[1], line)
 
     assert cores[1].attendance is not None
     assert cores[1].attendance.is_watching(session, SUBSCRIPTION.room)
+    assert cores[1].attendance.status(session) is Status.BUSY
     assert b"[presence]" in there.taken()
 
 
 async def test_session_that_is_told_nothing_moves_as_in_the_version_before(cores: list[Core]) -> None:
     moved = await packed(await connected(cores[0]))
 
-    assert "watched" not in moved.encode()
+    assert not {"watched", "status"} & moved.encode().keys()

@@ -143,6 +143,7 @@ class Hello:
     types: Sequence[str] | None
     headers: Mapping[str, str]
     presence: bool
+    status: str | None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -150,6 +151,7 @@ class Hello:
         fields: dict[str, Any] = {"token": self.token, "rooms": list(self.rooms)}
         fields |= {} if self.cursor is None else {"cursor": self.cursor}
         fields |= {} if self.types is None else {"types": dict.fromkeys(self.rooms, tuple(self.types))}
+        fields |= {} if self.status is None else {"status": self.status}
         return fields | ({"presence": True} if self.presence else {})
 
     @property
@@ -157,6 +159,7 @@ class Hello:
         """In an address, without token and cursor."""
         query = {"rooms": ",".join(self.rooms)}
         query |= {} if self.types is None else {"types": ",".join(self.types)}
+        query |= {} if self.status is None else {"status": self.status}
         return query | ({"presence": "true"} if self.presence else {})
 
     @property
@@ -198,9 +201,10 @@ class Way(ABC):
         cursor: str | None = None,
         types: Sequence[str] | None = None,
         headers: Mapping[str, str] | None = None,
+        status: str | None = None,
     ) -> AbstractAsyncContextManager[Visitor]:
         """Connect and join. The visitor has its ack, and a cursor. Raises Refused."""
-        return self._open(Hello(url, token, rooms, cursor, types, headers or {}, self.presence))
+        return self._open(Hello(url, token, rooms, cursor, types, headers or {}, self.presence, status))
 
     @abstractmethod
     def _open(self, hello: Hello) -> AbstractAsyncContextManager[Visitor]: ...

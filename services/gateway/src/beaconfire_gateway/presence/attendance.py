@@ -105,6 +105,10 @@ class GatewayAttendance:
         """A session says how its user is."""
         self.node.set_status(session, session.user_id, _rooms(session), status)
 
+    def status(self, session: Session) -> Status:
+        """Return what a session has said of its user."""
+        return self.node.status(session)
+
     def caught_up(self, session: Session) -> None:
         """A session is live again. It missed what was told meanwhile."""
         for room in self._watching.get(session, ()):

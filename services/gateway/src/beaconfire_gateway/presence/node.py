@@ -52,6 +52,10 @@ class Node:
         self._own.set_status(session, user, rooms, status)
         self._enter()
 
+    def status(self, session: Hashable) -> Status:
+        """Return what a session has said of its user."""
+        return self._own.status(session)
+
     def forget_status(self, session: Hashable) -> None:
         """A session has ended."""
         self._own.forget_status(session)

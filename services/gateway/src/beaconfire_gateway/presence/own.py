@@ -54,6 +54,10 @@ class OwnSessions:
             if session in self._rooms.get(room, {}).get(user, ()):
                 self._note(room, user)
 
+    def status(self, session: Hashable) -> Status:
+        """Return what a session has said of its user."""
+        return self._status.get(session, Status.ONLINE)
+
     def forget_status(self, session: Hashable) -> None:
         """A session has ended."""
         self._status.pop(session, None)

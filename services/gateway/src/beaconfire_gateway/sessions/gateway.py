@@ -156,6 +156,10 @@ class Attendance(Protocol):
         """A session says how its user is."""
         ...
 
+    def status(self, session: "Session") -> Status:
+        """Return what a session has said of its user."""
+        ...
+
     def watch(self, session: "Session", room: RoomKey) -> Presence | None:
         """Tell a session from now on who is in a room that it is in, until it leaves.
 

@@ -19,7 +19,7 @@ from beaconfire_gateway.sessions.room_limits import within_limits
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.starting import check_places, narrowed, reach, spend_start
 from beaconfire_gateway.sessions.subscription import Subscription
-from beaconfire_gateway.wire.messages import Connect, Degraded, Presence, RoomLeft
+from beaconfire_gateway.wire.messages import Connect, Degraded, Presence, RoomLeft, Status
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.outside_tokens import OutsideClaims
 from beaconfire_kit.roles import Role
@@ -45,15 +45,18 @@ class Moved:
     """Its client's messages that nothing has answered."""
     watched: Sequence[str] = ()
     """Those of its rooms in which it is told who is there."""
+    status: Status = Status.ONLINE
 
     def encode(self) -> dict[str, Any]:
-        """Return it as JSON. Without `watched` if that is empty, because a process of an earlier version lacks it."""
+        """Return it as JSON. Without the fields that a process of an earlier version lacks, if they say nothing."""
         claims = asdict(self.claims)
         if isinstance(self.claims, OutsideClaims):
             claims["grants"] = [(*root, role) for root, role in self.claims.grants.items()]
         fields = {**asdict(self), "claims": claims}
         if not self.watched:
             del fields["watched"]
+        if self.status is Status.ONLINE:
+            del fields["status"]
         return fields
 
     @classmethod
@@ -62,7 +65,8 @@ class Moved:
         claims = dict(data["claims"])
         if "grants" in claims:
             claims["grants"] = {Pair(kind, id_): Role(role) for kind, id_, role in claims["grants"]}
-        return cls(**{**data, "claims": OutsideClaims(**claims) if "grants" in claims else Claims(**claims)})
+        read = {"claims": OutsideClaims(**claims) if "grants" in claims else Claims(**claims)}
+        return cls(**{**data, **read, "status": Status(data.get("status", Status.ONLINE))})
 
 
 async def pack(sessions: Sequence[Session], *, again_s: float = AGAIN_S) -> list[Moved] | None:
@@ -99,9 +103,15 @@ def _pack(session: Session) -> Moved:
     session.note("goes on in another process")
     rooms = {name: None if one.types is None else sorted(one.types) for name, one in session.rooms.items()}
     cursor = session.gateway.cursor(session.offset)
-    watched = _watched(session)
+    watched, status = _watched(session), _status(session)
     waiting = [message.decode() for message in session.move_away()]
-    return Moved(session.id, claims, cursor, rooms, waiting, watched)
+    return Moved(session.id, claims, cursor, rooms, waiting, watched, status)
+
+
+def _status(session: Session) -> Status:
+    """How its user is, as its client said."""
+    attendance = session.gateway.attendance
+    return Status.ONLINE if attendance is None else attendance.status(session)
 
 
 def _watched(session: Session) -> list[str]:
@@ -140,6 +150,8 @@ async def _go_on(session: Session, moved: Moved) -> None:
     check_places(session, claims.user_id, None)
     session.begin(claims)
     session.note("goes on here", transport=session.connection.transport)
+    if gateway.attendance is not None and moved.status is not Status.ONLINE:
+        gateway.attendance.set_status(session, moved.status)
     for name, decision in within_limits(session, decisions).items():
         if isinstance(decision, BeaconfireError):
             session.note("refused room", room=name, code=decision.code.code)

@@ -34,6 +34,7 @@ from beaconfire_gateway.wire.messages import (
     Select,
     SetPresence,
     SetTyping,
+    Status,
     Subscribe,
     Unsubscribe,
 )
@@ -225,6 +226,8 @@ async def _connect(session: Session, request: Connect) -> Answers:
     replaced = find_replaced(session, claims.user_id, request)
     check_places(session, claims.user_id, replaced)
     session.begin(claims)
+    if gateway.attendance is not None and request.status is not Status.ONLINE:
+        gateway.attendance.set_status(session, request.status)
     if replaced is not None:
         replaced.make_way()
     elif request.replaces:

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, ValidationError
 from pydantic.alias_generators import to_camel
 
-from beaconfire_gateway.wire.messages import Connect
+from beaconfire_gateway.wire.messages import Connect, Status
 from beaconfire_gateway.wire.native import (
     MAX_CURSOR,
     ClientFields,
@@ -16,6 +16,7 @@ from beaconfire_gateway.wire.native import (
     CursorText,
     RoomNames,
     SessionId,
+    StatusName,
     TypeNames,
     TypesByRoom,
 )
@@ -55,6 +56,8 @@ class Wanted(BaseModel):
     replaces: SessionId | None = None
     presence: Annotated[bool, BOOLEAN_IN_TEXT] = False
     """Whether to tell who is in the rooms."""
+    status: StatusName | None = None
+    """How the user is. None: online."""
 
     def connect(self, token: str, *, last_event_id: str | None = None) -> Connect:
         """The request to a session. `last_event_id` is newer than the cursor: an `EventSource` sends it.
@@ -81,6 +84,7 @@ class Wanted(BaseModel):
             last_close=self.last_close,
             replaces=self.replaces,
             presence=self.presence,
+            status=Status(self.status or Status.ONLINE),
         )
 
 

@@ -64,6 +64,8 @@ class Connect:
     """The id of the session that this one takes over from."""
     presence: bool = False
     """Whether to tell who is in these rooms."""
+    status: Status = Status.ONLINE
+    """How the user is, as others see it from the start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ TypesByRoom = Annotated[dict[RoomName, TypeNames], Field(max_length=MAX_ROOMS_PE
 _Item = Annotated[str, StringConstraints(max_length=messages.MAX_ITEM_CHARS)]
 _Items = Annotated[tuple[_Item, ...], Field(max_length=messages.MAX_ITEMS)]
 CursorText = Annotated[str, StringConstraints(max_length=MAX_CURSOR)]
+StatusName = Literal["online", "away", "busy"]
 CloseCode = Annotated[int, Field(ge=0, le=65_535)]
 SessionId = Annotated[str, StringConstraints(max_length=64)]
 
@@ -121,6 +122,7 @@ class _Connect(_Message):
     last_close: CloseCode | None = None
     replaces: SessionId | None = None
     presence: bool = False
+    status: StatusName | None = None
 
     @field_validator("types")
     @classmethod
@@ -141,6 +143,7 @@ class _Connect(_Message):
             last_close=self.last_close,
             replaces=self.replaces,
             presence=self.presence,
+            status=messages.Status(self.status or messages.Status.ONLINE),
         )
 
 
@@ -181,7 +184,7 @@ class _Ping(_Message):
 
 class _SetPresence(_Message):
     type: Literal["presence"]
-    status: Literal["online", "away", "busy"]
+    status: StatusName
 
     def request(self) -> messages.SetPresence:
         return messages.SetPresence(self.id, messages.Status(self.status))

@@ -41,6 +41,8 @@ NO_ACKNOWLEDGEMENT = ""
 """The id of a request whose client asked for no answer."""
 OURS = "beaconfire:"
 """The start of the names of what is no publisher's event. No event type has a colon."""
+_CONNECT_FIELDS = ("token", "rooms", "types", "cursor", "client", "presence", "status")
+"""Those of the native `connect` that the `auth` of a client may have."""
 _MAX_TYPES = 1_000
 
 _per_kind = re.compile(r"(subscribe|unsubscribe)_([A-Za-z0-9_-]{1,64})").fullmatch
@@ -74,7 +76,7 @@ class SocketIO:
 
     def decode_connect(self, auth: Mapping[str, Any]) -> messages.Connect:
         """Read the `auth` of a client that connects. Raises InvalidMessage."""
-        fields = {key: auth[key] for key in ("token", "rooms", "types", "cursor", "client", "presence") if key in auth}
+        fields = {key: auth[key] for key in _CONNECT_FIELDS if key in auth}
         request = self._read({**fields, "type": messages.Connect.TYPE})
         assert isinstance(request, messages.Connect)
         return replace(request, id=NO_ACKNOWLEDGEMENT, token=request.token.removeprefix("Bearer "))
