@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.transports.socketio.relay import QUESTIONS
+from beaconfire_gateway.transports.relay import QUESTIONS
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import _auth, running_gateway, settlement  # noqa: F401
 from tests.proxies import KINDS, proxied

@@ -13,10 +13,10 @@ from aiohttp import web
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.transports.admission import Admission
+from beaconfire_gateway.transports.relay import Relay
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier, EngineConnection
 from beaconfire_gateway.transports.socketio.handler import SocketIOHandler
 from beaconfire_gateway.transports.socketio.polling_carrier import Carriers, PollingCarrier
-from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
 from beaconfire_gateway.transports.write_buffers import WriteBuffers

@@ -12,7 +12,7 @@ APP = "https://app.example"
 PREFIX = "access-control-"
 
 
-@pytest.mark.parametrize("path", [*RULES, "/sse/tickets", "/socket.io/"])
+@pytest.mark.parametrize("path", [*RULES, "/sse/tickets", "/sse/messages", "/socket.io/"])
 async def test_page_of_an_allowed_origin_may_send_cookies_and_the_last_event_id(
     stream: NatsServer, auth: FakeAuth, path: str
 ) -> None:

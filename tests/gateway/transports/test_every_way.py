@@ -500,3 +500,23 @@ async def test_gateway_that_stops_ends_the_connection_and_its_client_resumes_els
 
     assert end == way.ends["unavailable"]
     assert heard == ["two"]
+
+
+REMAINING = {
+    "beaconfire.v1": '{"type": "ping", "id": 9, "remaining": true}',
+    "plain": '{"type": "ping", "payload": {"remaining": true}}',
+    "socketio": '429["ping", {"remaining": true}]',
+}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+async def test_client_can_ask_what_remains_of_its_limits(stream: NatsServer, auth: FakeAuth, way: Way) -> None:
+    async with (
+        running_gateway(stream, auth, transport=way.transport) as gateway,
+        way.open(gateway.url, auth.token("viewer")) as visitor,
+    ):
+        await visitor.send(REMAINING[way.dialect])
+        heard = await visitor.find(lambda one: "remaining" in one.body)
+
+    per_minute = {name for name in visitor.ack["limits"] if "PerMinute" in name}
+    assert heard.body["remaining"].keys() == per_minute

@@ -105,9 +105,9 @@ class Visitor(ABC):
     async def _read(self) -> list[Heard]:
         """Wait for what comes next. Raises Refused."""
 
+    @abstractmethod
     async def send(self, data: str) -> None:
-        """Send a message as it is. Ways without messages of clients do not have this."""
-        raise NotImplementedError
+        """Send a message as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,12 +338,20 @@ class Plain(Way):
 
 
 class StreamVisitor(Visitor):
-    """A client of `/sse`."""
+    """A client of `/sse`. What it sends goes to `url`, in a request of its own."""
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+    def __init__(self, http: aiohttp.ClientSession, url: str, answer: aiohttp.ClientResponse) -> None:
         super().__init__()
+        self._http = http
+        self._url = url
         self._answer = answer
         self._parser = Parser()
+
+    async def send(self, data: str) -> None:
+        body = {"sessionId": self.ack["sessionId"], "messages": [json.loads(data)]}
+        async with self._http.post(self._url, json=body) as answer:
+            if answer.status != 202:
+                raise Refused(answer.status, await error_of(answer))
 
     async def _read(self) -> list[Heard]:
         data = await self._answer.content.readany()
@@ -362,14 +370,14 @@ class StreamVisitor(Visitor):
 class EventStream(Way):
     @asynccontextmanager
     async def _open(self, hello: Hello) -> AsyncIterator[Visitor]:
-        headers = hello.authorized | ({} if hello.cursor is None else {"Last-Event-ID": hello.cursor})
+        at = {} if hello.cursor is None else {"Last-Event-ID": hello.cursor}
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http,
-            http.get(f"{hello.url}{self.path}", params=hello.query, headers=headers) as answer,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), headers=hello.authorized) as http,
+            http.get(f"{hello.url}{self.path}", params=hello.query, headers=at) as answer,
         ):
             if answer.status != 200:
                 raise Refused(answer.status, await error_of(answer))
-            visitor = StreamVisitor(answer)
+            visitor = StreamVisitor(http, f"{hello.url}{self.path}/messages", answer)
             await visitor.start()
             yield visitor
 
@@ -386,9 +394,18 @@ class PollVisitor(Visitor):
         self._url = url
         self._query = dict(query)
 
+    async def send(self, data: str) -> None:
+        """Poll once, with a message."""
+        rooms = self._query["rooms"].split(",")
+        body = {"rooms": rooms, "cursor": self._query["cursor"], "waitS": 0, "messages": [json.loads(data)]}
+        self._unread += await self._poll(self._http.post(self._url, json=body))
+
     async def _read(self) -> list[Heard]:
+        return await self._poll(self._http.get(self._url, params=self._query))
+
+    async def _poll(self, request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> list[Heard]:
         try:
-            async with self._http.get(self._url, params=self._query) as answer:
+            async with request as answer:
                 if answer.status == 503:
                     raise Refused(CLOSED, {})
                 if answer.status != 200:

@@ -66,6 +66,7 @@ def entry(offset: int = 42, type_: str = "settlement_updated") -> Entry:
         ('["refresh","token"]', Refresh(7, "token")),
         ('["refresh",{"token":"token"}]', Refresh(7, "token")),
         ('["ping"]', Ping(7)),
+        ('["ping",{"remaining":true}]', Ping(7, remaining=True)),
         ('["presence.update",{"status":"away"}]', SetPresence(7, Status.AWAY)),
         ('["presence.update","busy"]', SetPresence(7, Status.BUSY)),
         ('["typing.start",{"chatId":"h1"}]', SetTyping(7, "chat:h1", typing=True)),

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.transports.socketio.relay import QUESTIONS
+from beaconfire_gateway.transports.relay import QUESTIONS
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.workers import running_workers

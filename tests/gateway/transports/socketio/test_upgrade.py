@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
-from beaconfire_gateway.transports.socketio.relay import FOREIGN
+from beaconfire_gateway.transports.relay import FOREIGN
 from beaconfire_kit import broker, errors
 from beaconfire_kit.errors import BeaconfireError
 from tests.conftest import connected

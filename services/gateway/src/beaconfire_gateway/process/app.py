@@ -44,12 +44,13 @@ from beaconfire_gateway.transports import cors
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.handshake import Handshake
 from beaconfire_gateway.transports.poll import LongPolls
+from beaconfire_gateway.transports.relay import Relay
 from beaconfire_gateway.transports.socketio.handler import SocketIOHandler
 from beaconfire_gateway.transports.socketio.namespaces import Namespaces
 from beaconfire_gateway.transports.socketio.recovery import Recovery
-from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.sse import EVENT_SOURCES, Sse, for_event_sources
+from beaconfire_gateway.transports.sse_messages import StreamMessages
 from beaconfire_gateway.transports.sse_tickets import Tickets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
 from beaconfire_gateway.transports.write_buffers import WriteBuffers
@@ -69,6 +70,7 @@ TRANSPORTS = (
     "GET /sse",
     "POST /sse",
     "POST /sse/tickets",
+    "POST /sse/messages",
     "GET /sse/stream",
     "GET /poll",
     "POST /poll",
@@ -303,6 +305,7 @@ class _Process:
             "GET /sse": sse.handle,
             "POST /sse": sse.handle,
             "POST /sse/tickets": sse.issue,
+            "POST /sse/messages": StreamMessages(gateway, admission, relay).handle,
             "GET /sse/stream": sse.redeem,
             "GET /poll": polls.handle,
             "POST /poll": polls.handle,

@@ -7,7 +7,6 @@ Both are about the whole deployment, whichever gateway answers.
 """
 
 import re
-import time
 from collections.abc import Callable
 from heapq import nsmallest
 from typing import Any
@@ -80,8 +79,7 @@ class ForBackends:
             with refusing_invalid_tokens(token):
                 claims = await self._verifier.verify_service(token)
         except TokenRefused as refused:
-            if refused.reason != "expired":  # as at a socket: it was valid once
-                self._gateway.door.spend_attempt(self._admission.address_of(request), time.monotonic())
+            self._admission.count_attempt(request, refused)
             raise
         offer(claims, token)
         asked = AuthorizeRequest(user_id=claims.service, service_token=claims.token_id)

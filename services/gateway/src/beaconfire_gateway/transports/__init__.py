@@ -5,9 +5,12 @@ A handler answers a transport's routes. It checks the request with `admission`, 
 * WebSockets: `handshake` answers `GET /ws`. `subprotocols` names the dialect, and `websocket` is the session. A client
   that offers no subprotocol speaks the plain protocol: `plain` starts its session from its address.
 * Server-sent events: `sse` answers `/sse`. It reads the request (`wanted`), or the ticket of `sse_tickets`.
-  `event_stream` is the session, and `tcp_acks` tells whether its client is still there.
+  `event_stream` is the session, and `tcp_acks` tells whether its client is still there. `sse_messages` takes what the
+  client says, at any process.
 * Long polls: `poll` has the handler of `/poll`, its session, and the answer. aiohttp serves it.
 * Socket.IO: the package `socketio`.
+
+`relay` asks the process that has a connection, and answers when another one asks.
 
 The way from a request to a connection: `websocket_opening` does the opening handshake of any WebSocket. `handover`
 takes the socket from aiohttp, and `sockets` serves its descriptor from then on. If sockets stay with aiohttp,

@@ -1,13 +1,17 @@
 """Check a client before any transport accepts it, and find its address."""
 
+import time
+
 from aiohttp import hdrs, web
 
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
 from beaconfire_kit import errors, logs, metrics
+from beaconfire_kit.access import TokenRefused
 from beaconfire_kit.client_addresses import client_network
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
+from beaconfire_kit.tokens import Claims
 from beaconfire_kit.web import bearer_token
 
 log = logs.get(__name__)
@@ -47,6 +51,25 @@ class Admission:
     def address_of(self, request: web.Request) -> str:
         """The address that a request is counted under."""
         return client_network(self._addresses.of(request))
+
+    async def user_of(self, request: web.Request) -> Claims:
+        """Return the user of a request without a session, by the token in its header. Raises BeaconfireError."""
+        access = self._gateway.access
+        try:
+            claims = await access.verify(required_token(request))
+        except TokenRefused as refused:
+            self.count_attempt(request, refused)
+            raise
+        await access.decide(claims, ())
+        return claims
+
+    def count_attempt(self, request: web.Request, refused: TokenRefused) -> None:
+        """Count an invalid token for its address, as at a socket. Raises LimitReached.
+
+        One that has expired does not count, because it was valid once.
+        """
+        if refused.reason != "expired":
+            self._gateway.door.spend_attempt(self.address_of(request), time.monotonic())
 
     def enter(self, request: web.Request) -> str:
         """Count a connection at the door, and return the address that it is counted under. Raises LimitReached."""

@@ -97,7 +97,8 @@ class EventStream(SoleSession):
     transport = "sse"
 
     def start(self, request: Connect) -> None:
-        """Ask the gateway to let the client in."""
+        """Ask the gateway to let the client in. Its id names its process, which takes what it says (`sse_messages`)."""
+        self.id = f"{self.id}-{self.gateway.process_id}"
         self.gateway.handle(self, request)
 
     @property

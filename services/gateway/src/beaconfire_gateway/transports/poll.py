@@ -20,7 +20,7 @@ from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.transports.admission import OPENED, Admission, required_token
-from beaconfire_gateway.transports.wanted import WHOLE_IN_TEXT, Wanted, read_wanted
+from beaconfire_gateway.transports.wanted import WHOLE_IN_TEXT, Wanted, encoded, read_wanted
 from beaconfire_gateway.wire.message_list import MESSAGE_LIST, SEPARATOR
 from beaconfire_gateway.wire.messages import Ack, Connect, GoAway, Message, TokenExpiring
 from beaconfire_kit import errors
@@ -47,13 +47,6 @@ class WantedPoll(Wanted):
     messages: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_MESSAGES)] = ()
     """Further requests of the session, which follow its `connect`."""
 
-    def requests(self, max_bytes: int) -> Sequence[bytes]:
-        """The messages as on a WebSocket. Raises BeaconfireError if one is larger than that."""
-        encoded = [json.dumps(one).encode() for one in self.messages]
-        if any(len(one) > max_bytes for one in encoded):
-            raise BeaconfireError(errors.TOO_LARGE, f"a message has at most {max_bytes} bytes")
-        return encoded
-
 
 class LongPolls:
     """The route `/poll`. A poll that has collected `full_bytes` is answered, or sent in part."""
@@ -70,7 +63,7 @@ class LongPolls:
         self._admission.check_origin(request)
         wanted = await read_wanted(request, WantedPoll)
         connect = wanted.connect(required_token(request))
-        messages = wanted.requests(self._gateway.limits.max_frame_bytes)
+        messages = encoded(wanted.messages, max_bytes=self._gateway.limits.max_frame_bytes)
         address = self._admission.enter(request)
         OPENED.inc()
         poll = Poll(

@@ -1,7 +1,8 @@
 """Answer `/sse`: server-sent events for clients without WebSockets (PROTOCOL.md, "Server-sent events").
 
 `GET /sse?rooms=…` and `POST /sse` have the token in their `Authorization` header. A browser's own `EventSource` cannot
-send one. Its page asks for a ticket at `POST /sse/tickets`, and opens `GET /sse/stream?ticket=…`.
+send one. Its page asks for a ticket at `POST /sse/tickets`, and opens `GET /sse/stream?ticket=…`. `sse_messages` takes
+what the client of a stream says.
 """
 
 import asyncio
@@ -22,7 +23,6 @@ from beaconfire_gateway.transports.sse_tickets import Page, Subscription, Ticket
 from beaconfire_gateway.transports.wanted import Wanted, read_wanted
 from beaconfire_gateway.transports.write_buffers import WriteBuffers
 from beaconfire_gateway.wire.messages import Connect
-from beaconfire_kit.access import TokenRefused
 from beaconfire_kit.errors import BeaconfireError, Retry
 from beaconfire_kit.web import json_answer, read_body
 
@@ -79,15 +79,8 @@ class Sse:
         wanted = await read_body(request, Wanted)
         token = required_token(request)
         wanted.connect(token)  # raises for what the stream would be refused for
-        gateway = self._gateway
-        try:
-            claims = await gateway.access.verify(token)
-        except TokenRefused as refused:
-            if refused.reason != "expired":  # as at a socket: it was valid once
-                gateway.door.spend_attempt(self._admission.address_of(request), time.monotonic())
-            raise
-        await gateway.access.decide(claims, ())
-        gateway.users.of(claims.user_id).spend_message(time.monotonic(), worth=TICKET_MESSAGES)
+        claims = await self._admission.user_of(request)
+        self._gateway.users.of(claims.user_id).spend_message(time.monotonic(), worth=TICKET_MESSAGES)
         page = Page(request.headers.get(hdrs.ORIGIN, ""), is_own=is_own_origin(request))
         ticket = await self._tickets.issue(Subscription(token, wanted, claims.expires_at, page))
         body = {"ticket": ticket, "url": f"sse/stream?ticket={ticket}", "expiresInS": self._tickets.ticket_s}

@@ -1,8 +1,9 @@
 """Read from an HTTP request which rooms a client wants, from where on: in its query, or in its JSON body."""
 
+import json
 import re
-from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, ValidationError
@@ -86,6 +87,14 @@ class Wanted(BaseModel):
             presence=self.presence,
             status=Status(self.status or Status.ONLINE),
         )
+
+
+def encoded(messages: Sequence[Mapping[str, Any]], *, max_bytes: int) -> Sequence[bytes]:
+    """Return messages in a body as they are on a WebSocket. Raises BeaconfireError if one is larger than that."""
+    found = [json.dumps(one).encode() for one in messages]
+    if any(len(one) > max_bytes for one in found):
+        raise BeaconfireError(errors.TOO_LARGE, f"a message has at most {max_bytes} bytes")
+    return found
 
 
 W = TypeVar("W", bound=Wanted)

@@ -191,8 +191,8 @@ def _to_native(name: str, arguments: Sequence[Any]) -> Mapping[str, Any]:
         if not isinstance(first, dict):
             raise InvalidMessage(errors.BAD_REQUEST, "select takes a room and items: {room: NAME, items: [ID]}")
         return {**first, "type": name}
-    if name == "ping":
-        return {"type": name}
+    if name == messages.Ping.TYPE:
+        return {**(first if isinstance(first, dict) else {}), "type": name}
     raise InvalidMessage(errors.UNKNOWN_TYPE, f"there is no event {name[:64]!r}")
 
 

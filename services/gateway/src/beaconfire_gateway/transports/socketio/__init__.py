@@ -10,6 +10,7 @@ A client that lost its connection comes back to its `session`, on any gateway: i
 
 A connection belongs to one process, whose id its sid begins with. `polling` answers the requests of all connections,
 and asks that process if a request arrives at another one. The way there: `questions` are about a connection, `sealed`
-with its sid, and `relay` carries them over the broker. `upgrade` lets a client go over to a WebSocket, at any process.
+with its sid, and `transports.relay` carries them over the broker. `upgrade` lets a client go over to a WebSocket, at
+any process.
 `answers` are those of the protocol.
 """

@@ -20,8 +20,8 @@ from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.moving import pack
 from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.transports import relay
 from beaconfire_gateway.transports.any_websocket import CONTROL_PER_MINUTE
-from beaconfire_gateway.transports.socketio import relay
 from beaconfire_gateway.wire.engineio import PING, InvalidPacket, Packet, PacketType, open_packet
 from beaconfire_kit import logs
 from beaconfire_kit.errors import BeaconfireError

@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket
+from beaconfire_gateway.transports.relay import Relay
 from beaconfire_gateway.transports.socketio.answers import (
     BAD_METHOD,
     UNKNOWN_TRANSPORT,
@@ -19,7 +20,6 @@ from beaconfire_gateway.transports.socketio.connection import AdoptConnection, M
 from beaconfire_gateway.transports.socketio.polling import Polling
 from beaconfire_gateway.transports.socketio.polling_carrier import Carriers
 from beaconfire_gateway.transports.socketio.questions import Questions
-from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.socketio.sealed import new_sid
 from beaconfire_gateway.transports.socketio.upgrade import Upgrades
 from beaconfire_gateway.transports.socketio.websocket_carrier import AiohttpWebSocketCarrier, WebSocketCarrier

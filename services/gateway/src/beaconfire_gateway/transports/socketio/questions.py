@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
+from beaconfire_gateway.transports.relay import FOREIGN, OwnerGone, Question, Relay
 from beaconfire_gateway.transports.socketio.polling_carrier import Carriers, PollingCarrier
-from beaconfire_gateway.transports.socketio.relay import FOREIGN, OwnerGone, Question, Relay
 from beaconfire_gateway.transports.socketio.sealed import NAME_CHARS, Unreadable, name_of, process_of, seal, unseal
 from beaconfire_kit import logs
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.transports.socketio.relay import FOREIGN, MAX_BYTES, OwnerGone, Question, Relay
+from beaconfire_gateway.transports.relay import FOREIGN, MAX_BYTES, OwnerGone, Question, Relay
 from beaconfire_kit import broker
 from beaconfire_kit.broker import STREAM
 from beaconfire_kit.seams.nats_direct import DirectClient
