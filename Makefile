@@ -30,7 +30,7 @@ setup: .venv/.synced ## install uv if it is missing, and every dependency from t
 ifeq ($(UV),.uv/bin/uv)
 .venv/.synced: .uv/bin/uv
 endif
-.venv/.synced: pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml) tools/pyproject.toml demo/pyproject.toml uv.lock
+.venv/.synced: pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml) tools/pyproject.toml demo/pyproject.toml clients/python/pyproject.toml uv.lock
 	@$(UV) sync --frozen --quiet $(CHOSEN) $(call fetched,Python packages of uv.lock,UV_DEFAULT_INDEX)
 	@touch $@
 

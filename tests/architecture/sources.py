@@ -9,10 +9,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROJECTS = {
     folder: tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
-    for folder in ("shared", "services/gateway", "services/auth", "services/publisher", "tools", "demo")
+    for folder in (
+        "shared",
+        "services/gateway",
+        "services/auth",
+        "services/publisher",
+        "tools",
+        "demo",
+        "clients/python",
+    )
 }
 """The `project` table of each distribution in the workspace, by folder."""
-SOURCES = ("shared", "services", "tools", "demo", "scripts")
+SOURCES = ("shared", "services", "tools", "demo", "clients/python", "scripts")
 """Folders of our Python code, besides tests and bench."""
 OURS = {
     "beaconfire_kit",

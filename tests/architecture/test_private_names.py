@@ -12,7 +12,14 @@ import pytest
 
 from tests.architecture.sources import SOURCES, modules, parsed
 
-PACKAGES = ("beaconfire_kit", "beaconfire_gateway", "beaconfire_auth", "beaconfire_publisher", "beaconfire")
+PACKAGES = (
+    "beaconfire_kit",
+    "beaconfire_gateway",
+    "beaconfire_auth",
+    "beaconfire_publisher",
+    "beaconfire_client",
+    "beaconfire",
+)
 SEAMS = "seams"
 PUBLIC = {"_exit", "_replace", "_asdict", "_fields", "_make"}
 """Documented, though they begin with an underscore: `os._exit`, and the methods of named tuples."""

@@ -1,6 +1,7 @@
 """Each part is installed from its wheel into an empty environment, and does its work there."""
 
 import asyncio
+import json
 import threading
 import zipfile
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from beaconfire.processes import Process
 from tests.architecture.sources import PROJECTS
 from tests.browser.conftest import _chromium
 from tests.fakes import FakeAuth
+from tests.gateway.conftest import running_gateway, settlement
 from tests.packaging.environments import Environment
 from tests.tools.terminal import free_ports
 
@@ -91,6 +93,36 @@ async def test_service_installed_alone_from_its_wheel_becomes_ready(
     assert ours == {"beaconfire_kit", f"beaconfire_{service}"}
     assert why_not is None
     assert running.process.exit_code == 0
+
+
+@pytest.mark.timeout(INSTALL_S)
+async def test_python_client_installed_alone_from_its_wheel_hears_an_event(
+    wheels: Path, tmp_path: Path, stream: NatsServer
+) -> None:
+    """Its environment has aiohttp, and no other package of this project. Type checkers find its types."""
+    auth = FakeAuth()
+    auth.members = {"viewer": {"campaign:c1": "viewer"}}
+    alone = await asyncio.to_thread(Environment, tmp_path / "environment", "beaconfire-client", wheels)
+    installed = alone.ask("import pkgutil; print(*(one.name for one in pkgutil.iter_modules()))").split()
+    async with auth.running(stream), running_gateway(stream, auth) as gateway:
+        tail = await asyncio.create_subprocess_exec(
+            *(alone.program("python"), "-I", "-m", "beaconfire_client", "tail", gateway.url, "campaign:c1"),
+            env={"BEACONFIRE_TOKEN": auth.token("viewer")},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert tail.stdout is not None
+            line = asyncio.create_task(tail.stdout.readline())
+            while not line.done():
+                await gateway.publish(settlement("s1"))
+            event = json.loads(await line)
+        finally:
+            tail.kill()
+            await tail.wait()
+
+    assert {name for name in installed if name.startswith("beaconfire")} == {"beaconfire_client"}
+    assert (event["room"], event["payload"]["settlementId"]) == ("campaign:c1", "s1")
+    assert list(alone.folder.glob("lib/python*/site-packages/beaconfire_client/py.typed"))
 
 
 @pytest.mark.timeout(INSTALL_S)
