@@ -36,8 +36,12 @@ def test_subjects_roles_and_events_import_only_pydantic(path: Path) -> None:
 
 
 def allowed(folder: str) -> set[str]:
-    """Return the distributions that a part may import: its own dependencies, and those of the kit."""
-    requirements: list[str] = PROJECTS[folder].get("dependencies", [])
+    """Return the distributions that a part may import: its own dependencies, with its extras, and those of the kit."""
+    extras_of_part = PROJECTS[folder].get("optional-dependencies", {}).values() if folder != "shared" else ()
+    requirements: list[str] = [
+        *PROJECTS[folder].get("dependencies", []),
+        *(one for more in extras_of_part for one in more),
+    ]
     found = distributions(*requirements)
     for requirement in requirements if folder != "shared" else [f"beaconfire-kit[{','.join(KIT_EXTRAS)}]"]:
         if (kit := re.match(r"beaconfire-kit(?:\[([\w,-]+)\])?", requirement)) is not None:

@@ -72,7 +72,7 @@ class Window:
 
     async def open_campaign(self) -> None:
         """From the list into the demo's campaign, and wait until it is heard."""
-        await self.page.get_by_role("link", name=demo.CAMPAIGN).click()
+        await self.page.get_by_role("link", name=demo.campaign.CAMPAIGN).click()
         await expect(self.page.get_by_role("heading", name="Emberford")).to_be_visible()
 
 
@@ -138,7 +138,7 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
 @pytest.fixture(name="demo_campaign", scope="module")
 def _demo_campaign(demo_services: Services) -> str:
     """The demo's campaign. A test that removes a member adds it again."""
-    return demo.seed(demo_services.auth_url, demo_services.publisher_url)
+    return dict(demo.seed_all(demo_services))["campaign"]
 
 
 @pytest.fixture(name="chromium")

@@ -125,7 +125,7 @@ async def test_controls_have_borders_with_a_contrast_of_at_least_3_to_1(
     faint += await page.evaluate(FAINT)
     await page.get_by_role("button", name="Cancel").click()
     await page.get_by_role("link", name="Campaigns").click()
-    await expect(page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    await expect(page.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible()
     faint += await page.evaluate(FAINT)
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("heading", name="Continue as")).to_be_visible()

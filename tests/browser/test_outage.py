@@ -38,17 +38,17 @@ async def test_campaign_list_says_why_it_is_empty_and_fills_once_the_publisher_i
     finally:
         await asyncio.to_thread(publisher.start)
 
-    await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible(timeout=PATIENCE_MS)
+    await expect(window.page.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible(timeout=PATIENCE_MS)
 
 
 async def test_campaign_page_appears_live_once_the_publisher_is_back(table: Table) -> None:
     publisher = table.services.publisher
     window = await table.window()
     await window.sign_in("Owner")
-    await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    await expect(window.page.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible()
     await asyncio.to_thread(publisher.kill)
     try:
-        await window.page.get_by_role("link", name=demo.CAMPAIGN).click()
+        await window.page.get_by_role("link", name=demo.campaign.CAMPAIGN).click()
         await expect(window.page.get_by_role("heading", name="The campaign could not be loaded")).to_be_visible()
     finally:
         await asyncio.to_thread(publisher.start)
@@ -62,14 +62,14 @@ async def test_page_reloads_what_failed_as_soon_as_its_connection_is_back(table:
     gateway = table.services.gateways[0]
     window = await table.window(script=FROZEN)
     await window.sign_in("Owner")
-    await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    await expect(window.page.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible()
     away = True
 
     async def fail(route: Route) -> None:
         await (route.abort() if away else route.continue_())
 
     await window.page.route("**/v1/campaigns/**", fail)
-    await window.page.get_by_role("link", name=demo.CAMPAIGN).click()
+    await window.page.get_by_role("link", name=demo.campaign.CAMPAIGN).click()
     await expect(window.page.get_by_role("heading", name="The campaign could not be loaded")).to_be_visible()
     away = False
     await asyncio.to_thread(gateway.kill)

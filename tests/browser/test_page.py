@@ -165,7 +165,7 @@ async def test_change_between_snapshot_and_subscription_is_restored_without_a_se
     viewer, token = await table.window(), table.token("Owner")
     await viewer.sign_in("Viewer")
     await expect(viewer.page.locator("#connection")).to_have_text("Connected", use_inner_text=True)
-    await expect(viewer.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    await expect(viewer.page.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible()
     gateway = table.services.gateways[0].process
     reads: list[str] = []
     viewer.page.on("request", lambda request: reads.append(request.url))
@@ -253,7 +253,7 @@ async def test_removed_member_is_told_and_returned_to_the_list_at_once(table: Ta
 
         await expect(editor.page.locator("#toasts")).to_contain_text("no longer a member")
         await expect(editor.page.get_by_role("heading", name="Campaigns")).to_be_visible()
-        await expect(editor.page.get_by_role("link", name=demo.CAMPAIGN)).to_have_count(0)
+        await expect(editor.page.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_have_count(0)
         await expect(_feed(owner.page).first).to_contain_text("You removed Editor")
         _assert_untroubled(owner)
     finally:
@@ -465,7 +465,7 @@ async def test_duplicated_windows_renew_their_tokens_without_signing_each_other_
     kept = await owner.page.evaluate("sessionStorage.getItem('beaconfire-session')")
     await twin.evaluate("(kept) => sessionStorage.setItem('beaconfire-session', kept)", kept)
     await twin.reload()
-    await expect(twin.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    await expect(twin.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible()
 
     for page in (owner.page, twin, owner.page):
         async with page.expect_response("**/auth/refresh") as renewal:
@@ -474,7 +474,7 @@ async def test_duplicated_windows_renew_their_tokens_without_signing_each_other_
         assert (await renewal.value).status == 200
         await expect(page.locator("#account")).to_contain_text("Owner")
     await expect(owner.page.get_by_role("heading", name="Emberford")).to_be_visible()
-    await expect(twin.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    await expect(twin.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible()
 
 
 def _level(page: Page, settlement: str) -> Locator:

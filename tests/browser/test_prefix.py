@@ -56,7 +56,7 @@ async def test_page_below_a_path_prefix_loads_signs_in_and_is_live(table: Table)
 
         await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}/no/such/page")
         await window.page.get_by_role("link", name="Go to the start page").click()
-        await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+        await expect(window.page.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible()
 
 
 async def test_page_below_a_prefix_explains_a_missing_slash_at_the_end_of_its_address(table: Table) -> None:

@@ -141,7 +141,7 @@ async def test_read_that_gets_no_answer_is_repeated_without_a_reload(table: Tabl
     await window.page.route("**/v1/campaigns", hang_once)
     await window.sign_in("Owner")
 
-    await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    await expect(window.page.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible()
     assert hung == 2
 
 
@@ -217,7 +217,7 @@ async def test_session_survives_a_gateway_that_refuses_good_tokens(table: Table)
     await window.sign_in("Owner")
 
     await expect(window.page.locator("#connection")).to_contain_text("Connection lost: the token has expired")
-    await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    await expect(window.page.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible()
     await window.page.reload()
     await _assert_signed_in(window.page)
 
@@ -325,7 +325,7 @@ async def test_sign_in_works_for_the_life_of_the_page_when_storage_is_blocked(
     )
 
     await page.locator(".person").filter(has_text="Owner").click()
-    await page.get_by_role("link", name=demo.CAMPAIGN).click()
+    await page.get_by_role("link", name=demo.campaign.CAMPAIGN).click()
     await expect(page.get_by_role("heading", name="Emberford")).to_be_visible()
     async with page.expect_response("**/auth/refresh"):
         await page.evaluate("Date.now = ((now) => () => now.call(Date) + 3_600_000)(Date.now)")
@@ -352,5 +352,8 @@ async def _restored(window: Window, kept: str, *, script: str = "", close: Page 
 
 async def _assert_signed_in(page: Page) -> None:
     await expect(page.locator("#account")).to_contain_text("Owner")
-    campaign, link = page.get_by_role("heading", name="Emberford"), page.get_by_role("link", name=demo.CAMPAIGN)
+    campaign, link = (
+        page.get_by_role("heading", name="Emberford"),
+        page.get_by_role("link", name=demo.campaign.CAMPAIGN),
+    )
     await expect(campaign.or_(link)).to_be_visible()

@@ -13,6 +13,7 @@ from playwright.async_api import Browser, expect
 from beaconfire.local_services import ServiceProcess
 from beaconfire.nats_server import NatsServer
 from beaconfire.processes import Process
+from beaconfire_demo.applications import APPLICATIONS
 from tests.architecture.sources import PROJECTS
 from tests.browser.conftest import _chromium
 from tests.fakes import FakeAuth
@@ -52,14 +53,13 @@ def test_each_wheel_installs_one_package_named_like_its_distribution(wheels: Pat
 
 
 @pytest.mark.timeout(INSTALL_S)
-def test_demo_wheel_has_the_page_and_the_browser_client(wheels: Path) -> None:
+def test_demo_wheel_has_every_page_and_the_browser_client(wheels: Path) -> None:
     (wheel,) = wheels.glob("beaconfire_demo-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
 
-    assert {
-        f"beaconfire_demo/{name}" for name in ("campaign/index.html", "campaign/page/main.js", "client/index.js")
-    } <= (names)
+    pages = [f"{name}/page/main.js" for name in APPLICATIONS]
+    assert {f"beaconfire_demo/{name}" for name in ("index.html", "page/style.css", "client/index.js", *pages)} <= names
 
 
 @pytest.mark.timeout(INSTALL_S)

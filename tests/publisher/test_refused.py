@@ -84,7 +84,7 @@ def test_outbox_prints_waiting_roots_and_refused_events_for_people_and_as_json(
 @pytest.mark.parametrize(
     ("service", "url", "sentence"),
     [
-        ("gateway", None, "there is no service 'gateway' with an outbox. It is one of auth or publisher"),
+        ("gateway", None, "there is no service 'gateway' with an outbox. It is one of auth or publisher or workspace"),
         (None, "sqlite:///x.db", "one database is given: name its service"),
         ("auth", None, "this database does not exist"),
         ("auth", "sqlite:///{folder}/old.db", "has no outbox of this version: run `beaconfire migrate`"),

@@ -13,9 +13,10 @@ from queue import Empty, Queue
 
 from beaconfire.nats_server import free_port
 from beaconfire.processes import Process
+from beaconfire_demo.applications import APPLICATIONS
 
 PATIENCE_S = 90.0
-PORTS = 4
+PORTS = 4 + sum(one.has_service for one in APPLICATIONS.values())
 MARK = "STARTED_BELOW"
 """An environment variable that every process started below a terminal inherits."""
 

@@ -28,6 +28,7 @@ from beaconfire.processes import Process
 from beaconfire.up import _stopping
 from beaconfire_auth.seal import KeysUnusable, Seal
 from beaconfire_auth.settings import DEVELOPMENT_SECRET
+from beaconfire_demo.applications import APPLICATIONS
 from tests.tools.terminal import PATIENCE_S, Terminal, free_ports, have_ended, processes_of, run, terminal
 
 pytestmark = [
@@ -37,8 +38,9 @@ pytestmark = [
 
 
 def up(folder: Path, port: int, *more: str) -> tuple[str, ...]:
-    """The arguments of an `up` with one gateway, which starts faster than two."""
-    return ("up", "--port", str(port), "--data", str(folder / "data"), "--gateways", "1", *more)
+    """The arguments of an `up` with one gateway and one application, which starts faster than with all."""
+    options = ("--port", str(port), "--data", str(folder / "data"), "--gateways", "1", "--only", "campaign")
+    return ("up", *options, *more)
 
 
 def stopped_in_order(one: Terminal, folder: Path) -> None:
@@ -49,10 +51,12 @@ def stopped_in_order(one: Terminal, folder: Path) -> None:
     assert processes_of(folder) == {}
 
 
-def test_up_prints_address_and_sign_ins_serves_the_page_and_leaves_nothing_after_ctrl_c(tmp_path: Path) -> None:
+def test_up_starts_every_application_prints_the_addresses_and_leaves_nothing_after_ctrl_c(tmp_path: Path) -> None:
     port = free_ports()
     with terminal(tmp_path, "up", "--port", str(port), "--data", str(tmp_path / "data")) as one:
         assert f"http://127.0.0.1:{port}" in one.wait_for("Open")
+        for application in APPLICATIONS.values():
+            assert f"http://127.0.0.1:{port}/{application.name}/" in one.wait_for(application.title)
         for person in demo.PEOPLE:
             one.wait_for(person.email)
 
@@ -60,10 +64,54 @@ def test_up_prints_address_and_sign_ins_serves_the_page_and_leaves_nothing_after
             config = json.load(answer)
         assert config["authUrl"] == f"http://127.0.0.1:{port + 1}"
         assert config["publisherUrl"] == f"http://127.0.0.1:{port + 2}"
+        assert config["workspaceUrl"] == f"http://127.0.0.1:{port + 4}"
+        assert [application["name"] for application in config["applications"]] == list(APPLICATIONS)
         assert [person["email"] for person in config["demo"]] == [person.email for person in demo.PEOPLE]
+        for name in APPLICATIONS:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}/") as answer:
+                assert answer.status == 200
+        roots = roots_of_the_demo(port)
+        assert roots == {"campaigns": [demo.campaign.CAMPAIGN], "workspaces": [demo.workspace.WORKSPACE]}
         assert sum("beaconfire_gateway" in command for command in processes_of(tmp_path).values()) == 2
 
         stopped_in_order(one, tmp_path)
+
+
+def roots_of_the_demo(port: int) -> dict[str, list[str]]:
+    """The names of the roots that the demo's owner has in each application. One sign-in serves all."""
+    sign_in = {"email": demo.PEOPLE[0].email, "password": demo.PASSWORD}
+    token = call("POST", f"http://127.0.0.1:{port + 1}/auth/sign-in", sign_in)["accessToken"]
+    services = {"campaigns": port + 2, "workspaces": port + 4}
+    return {
+        kind: [one["name"] for one in call("GET", f"http://127.0.0.1:{at}/v1/{kind}", token=token)[kind]]
+        for kind, at in services.items()
+    }
+
+
+def test_up_with_only_one_application_starts_no_other(tmp_path: Path) -> None:
+    port = free_ports()
+    options = ("--port", str(port), "--data", str(tmp_path / "data"), "--gateways", "1", "--only", "workspace")
+    with terminal(tmp_path, "up", *options) as one:
+        one.wait_for("Open")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/config.json") as answer:
+            config = json.load(answer)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+            page = answer.read().decode()
+        commands = list(processes_of(tmp_path).values())
+        stopped_in_order(one, tmp_path)
+
+    assert [application["name"] for application in config["applications"]] == ["workspace"]
+    assert "workspace/page/main.js" in page
+    assert any("beaconfire_demo.workspace" in command for command in commands)
+    assert not any("scheduler" in command for command in commands)
+
+
+def test_unknown_application_is_an_error_that_names_the_known_ones(tmp_path: Path) -> None:
+    one = run(tmp_path, "up", "--only", "workspac")
+
+    assert one.process.exit_code == 2
+    assert "'workspac' is no application" in one.text
+    assert all(name in one.text for name in APPLICATIONS)
 
 
 def test_up_killed_with_its_children_continues_with_the_same_data(tmp_path: Path) -> None:
@@ -84,7 +132,7 @@ def test_up_killed_with_its_children_continues_with_the_same_data(tmp_path: Path
         left, _, _ = settlements_of_the_demo(port)
         stopped_in_order(again, tmp_path)
 
-    assert len(settlements) == len(demo.SETTLEMENTS)
+    assert len(settlements) == len(demo.campaign.SETTLEMENTS)
     assert {one["id"] for one in left} == {one["id"] for one in settlements[1:]}
 
 
@@ -93,7 +141,7 @@ def settlements_of_the_demo(port: int) -> tuple[list[dict[str, Any]], str, str]:
     sign_in = {"email": demo.PEOPLE[0].email, "password": demo.PASSWORD}
     token = call("POST", f"http://127.0.0.1:{port + 1}/auth/sign-in", sign_in)["accessToken"]
     [campaign] = call("GET", f"http://127.0.0.1:{port + 2}/v1/campaigns", token=token)["campaigns"]
-    assert campaign["name"] == demo.CAMPAIGN
+    assert campaign["name"] == demo.campaign.CAMPAIGN
     url = f"http://127.0.0.1:{port + 2}/v1/campaigns/{campaign['id']}/settlements"
     return call("GET", url, token=token)["settlements"], url, token
 
@@ -311,11 +359,11 @@ def test_sigterm_while_up_talks_to_the_broker_stops_it(tmp_path: Path) -> None:
     assert "everything has stopped" in said.getvalue()
 
 
-@pytest.mark.parametrize("offset", [0, 1, 2, 3])
+@pytest.mark.parametrize("offset", [0, 1, 2, 3, 4])
 def test_taken_port_is_an_error_with_advice_before_anything_starts(tmp_path: Path, offset: int) -> None:
     port = free_ports()
     with socket.create_server(("127.0.0.1", port + offset)):
-        one = run(tmp_path, *up(tmp_path, port))
+        one = run(tmp_path, "up", "--port", str(port), "--data", str(tmp_path / "data"))
 
     assert one.process.exit_code == 1
     assert f"port {port + offset} " in one.text

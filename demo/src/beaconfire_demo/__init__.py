@@ -1,5 +1,9 @@
-"""The demo applications that `beaconfire up` shows: each in a folder of its own, with its page.
+"""The demo applications that `beaconfire up` shows: `campaign` and `workspace`, each in a folder of its own.
 
-`site` writes the pages as a folder of static files, with the browser client that they use (`client`, which is
-`clients/js/src` of the repository). A gateway serves that folder (`BEACONFIRE_STATIC_DIR`).
+* An application's folder has its page (`page/`) and, except for the campaign, its domain service: tables, calls,
+  events and migrations, built with the kit. It runs with `python -m beaconfire_demo.workspace`.
+* `page` has the parts that all pages share: sign-in, connection, forms, members, styles.
+* `applications` lists the applications. `settings` and `site` write their pages as a folder of static files, together
+  with the browser client (`client`, which is `clients/js/src` of the repository). A gateway serves that folder
+  (`BEACONFIRE_STATIC_DIR`).
 """

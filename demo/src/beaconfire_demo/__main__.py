@@ -1,4 +1,4 @@
-"""Write the demo's page into a folder: `python -m beaconfire_demo FOLDER`, settings from `BEACONFIRE_…`."""
+"""Write the demo's pages into a folder: `python -m beaconfire_demo FOLDER`, settings from `BEACONFIRE_…`."""
 
 import argparse
 from pathlib import Path
@@ -9,14 +9,14 @@ from beaconfire_kit.settings import read_settings
 
 
 def main() -> None:
-    """Write the page, and print its folder."""
-    parser = argparse.ArgumentParser(prog="python -m beaconfire_demo", description="Write the demo's page.")
+    """Write the pages, and print their folder."""
+    parser = argparse.ArgumentParser(prog="python -m beaconfire_demo", description="Write the demo's pages.")
     parser.add_argument(
         "folder", type=Path, help="the folder to write to; a gateway serves it with BEACONFIRE_STATIC_DIR"
     )
     folder = parser.parse_args().folder
     write_site(folder, read_settings(PageSettings))
-    print(f"wrote the page into {folder}")  # noqa: T201
+    print(f"wrote the pages into {folder}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Settings of the demo's page: the addresses of the services, and the sign-ins that it offers."""
+"""Settings of the demo's pages: the addresses of the services, and the sign-ins that they offer."""
 
 import json
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import NoDecode
 
+from beaconfire_demo.applications import APPLICATIONS, CAMPAIGN
 from beaconfire_kit.setting_types import HTTP, check_address
 from beaconfire_kit.settings import Settings
 
@@ -25,8 +26,14 @@ class PageSettings(Settings):
 
     public_auth_url: str = Field("", description="Auth's address for the page; if empty, the page's own")
     public_publisher_url: str = Field("", description="The publisher's address for the page; if empty, the page's own")
+    public_workspace_url: str = Field(
+        "", description="The workspace service's address for its page; if empty, the page's own"
+    )
     public_socket_url: str = Field(
         "", description="The socket's address for the page; if empty, `ws` at the page's own"
+    )
+    applications: Annotated[tuple[str, ...], NoDecode] = Field(
+        (CAMPAIGN.name,), description="The applications to write, separated by commas; the first one is at `/`"
     )
     demo_people: Annotated[tuple[DemoPerson, ...], NoDecode] = Field(
         (), description="Sign-ins that the page offers, as a JSON list; only for development"
@@ -40,7 +47,17 @@ class PageSettings(Settings):
         except ValueError:
             raise ValueError("not a JSON list") from None
 
-    @field_validator("public_auth_url", "public_publisher_url")
+    @field_validator("applications", mode="before")
+    @classmethod
+    def _read_applications(cls, value: Any) -> Any:
+        names = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+        if unknown := [name for name in names if name not in APPLICATIONS]:
+            raise ValueError(f"{unknown[0]!r} is no application: it is one of {', '.join(APPLICATIONS)}")
+        if not names:
+            raise ValueError(f"names no application: choose among {', '.join(APPLICATIONS)}")
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("public_auth_url", "public_publisher_url", "public_workspace_url")
     @classmethod
     def _check_public(cls, value: str) -> str:
         if "?" in value or "#" in value:

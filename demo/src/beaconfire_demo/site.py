@@ -1,21 +1,23 @@
-"""Write the demo's page as a folder of static files, which any web server can serve.
+"""Write the demo's pages as a folder of static files, which any web server can serve.
 
     write_site(Path("site"), PageSettings(public_auth_url="https://auth.example"))
 
-The folder then has `index.html`, `config.json` for the page, `page/` and `client/`. `404.html` and
-`content-security-policy.txt` are for the gateway, which reads them at its start (BEACONFIRE_STATIC_DIR).
+The folder then has a folder for each application, `page/` with what they share, `client/`, and `config.json`.
+`index.html` is the page of the first application. `404.html` and `content-security-policy.txt` are for the gateway,
+which reads them at its start (BEACONFIRE_STATIC_DIR).
 """
 
+import html
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from beaconfire_demo.applications import APPLICATIONS, Application
 from beaconfire_demo.settings import PageSettings
 
 PACKAGE = Path(__file__).parent
-CAMPAIGN = PACKAGE / "campaign"
 CLIENT = PACKAGE / "client"
 
 # The page has no inline script or style, loads no files from elsewhere, and its scripts send all its forms.
@@ -32,14 +34,39 @@ _OWN_PAGE = (
 
 
 def write_site(folder: Path, settings: PageSettings) -> None:
-    """Write the page and the client into a folder, over what an earlier version wrote there."""
+    """Write the pages and the client into a folder, over what an earlier version wrote there."""
+    chosen = [APPLICATIONS[name] for name in settings.applications]
     folder.mkdir(parents=True, exist_ok=True)
-    _copy(CAMPAIGN / "page", folder / "page")
+    _copy(PACKAGE / "page", folder / "page")
     _copy(CLIENT, folder / "client")
-    for name in ("index.html", "404.html"):
-        _replace(folder / name, (CAMPAIGN / name).read_text())
-    _replace(folder / "config.json", json.dumps(_config(settings)))
+    for application in APPLICATIONS.values():
+        _write_application(folder / application.name, application, is_chosen=application in chosen)
+    _replace(folder / "index.html", _index(chosen[0], home=""))
+    _replace(folder / "404.html", (PACKAGE / "404.html").read_text())
+    _replace(folder / "config.json", json.dumps(_config(settings, chosen)))
     _replace(folder / "content-security-policy.txt", _policy(settings))
+
+
+def _write_application(folder: Path, application: Application, *, is_chosen: bool) -> None:
+    if not is_chosen:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    folder.mkdir(exist_ok=True)
+    _copy(PACKAGE / application.name / "page", folder / "page")
+    _replace(folder / "index.html", _index(application, home="../"))
+
+
+def _index(application: Application, *, home: str) -> str:
+    """Return the page of an application. `home` is the relative address of the site's own folder."""
+    page = (PACKAGE / "index.html").read_text()
+    for name, text in {
+        "home": home,
+        "name": application.name,
+        "title": application.title,
+        "description": application.description,
+    }.items():
+        page = page.replace(f"{{{name}}}", html.escape(text))
+    return page
 
 
 def write_client(folder: Path, services: Sequence[str]) -> None:
@@ -53,18 +80,25 @@ def write_client(folder: Path, services: Sequence[str]) -> None:
     _replace(folder / "content-security-policy.txt", f"{_OWN_PAGE} connect-src {connect}")
 
 
-def _config(settings: PageSettings) -> dict[str, object]:
-    """Return the configuration that the page reads first."""
+def _config(settings: PageSettings, applications: Sequence[Application]) -> dict[str, object]:
+    """Return the configuration that the pages read first."""
     return {
         "authUrl": settings.public_auth_url,
         "publisherUrl": settings.public_publisher_url,
+        "workspaceUrl": settings.public_workspace_url,
         "socketUrl": settings.public_socket_url,
+        "applications": [{"name": one.name, "title": one.title} for one in applications],
         "demo": [person.model_dump() for person in settings.demo_people],
     }
 
 
 def _policy(settings: PageSettings) -> str:
-    services = [settings.public_auth_url, settings.public_publisher_url, settings.public_socket_url]
+    services = [
+        settings.public_auth_url,
+        settings.public_publisher_url,
+        settings.public_workspace_url,
+        settings.public_socket_url,
+    ]
     return _POLICY.format(connect=" ".join(["'self'", *map(_origin, filter(None, services))]))
 
 

@@ -4,7 +4,8 @@
 * The broker: `broker`, `position`, `reading`, `lookup`, `consumer`.
 * The database: `database`, `postgresql`, `migrations`, `inbox`, and the outbox (`outbox`, `outbox_table`, `relay`,
   `lease`).
-* Things that several users change: `store`, `changes`, `idempotency`, and their HTTP, `answers` and `collection`.
+* Things that several users change: `store`, `changes`, `idempotency`, their HTTP (`answers` and `collection`), and
+  `founding`, which creates roots.
 * Users and tokens: `access`, `authorization`, `tokens`, `jws`, `verifier`.
 * HTTP: `web`, `serving`, `models`, `openapi`, `origins`, `forwarding`.
 * The process: `service`, `settings`, `stopping`, `logs`, `metrics`.

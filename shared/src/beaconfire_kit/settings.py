@@ -231,6 +231,28 @@ class AsksAuth(Settings):
         return self.auth_url or f"{jwks.scheme}://{jwks.netloc}"
 
 
+class CreatesRoots(AsksAuth):
+    """The settings of a service that creates roots: it makes their first owners."""
+
+    service_token: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SERVICE_TOKEN),
+        description="The token for grants, up to a comma: one of auth's BEACONFIRE_GRANT_TOKENS, or an issued token",
+    )
+
+    @property
+    def shown_token(self) -> str:
+        """The token that auth is shown: the first part. The other parts are older tokens, which auth still accepts."""
+        return self.service_token.get_secret_value().partition(",")[0].strip()
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        yield from super().weak_secrets()
+        if weak := weakness(self.shown_token, min_length=MIN_KEY):
+            yield (
+                "service_token",
+                f"{weak}: `openssl rand -hex 24` makes one; put it into auth's {variable('grant_tokens')}, too",
+            )
+
+
 def weak_database_password(url: str) -> Iterator[tuple[str, str]]:
     """Yield a problem of the password in a database's URL. Files and databases on a local socket need none."""
     try:

@@ -52,6 +52,7 @@ from beaconfire.stream_setup import StreamNotDeclared, declare
 from beaconfire.tables import print_table
 from beaconfire.up import Options, PageUnusable, PortTaken
 from beaconfire.up import up as run_up
+from beaconfire_demo.applications import APPLICATIONS, CAMPAIGN
 from beaconfire_kit.broker import STREAM, BrokerRefused
 from beaconfire_kit.catalogue.fragment import InvalidFragment
 from beaconfire_kit.catalogue_store import CatalogueError
@@ -143,20 +144,28 @@ EXPECTED = (
 def up(
     port: Annotated[
         int,
-        typer.Option(min=1, help="Port of the page and the sockets. Auth, publisher and broker use the next three."),
+        typer.Option(min=1, help="Port of the pages and the sockets. The services and the broker use the next ones."),
     ] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0 lets other machines connect.")] = "127.0.0.1",
     data: Annotated[Path, typer.Option(help="Data folder. It is created if it does not exist, and kept.")] = DATA,
     gateways: Annotated[int, typer.Option(min=1, max=16, help="Number of gateways. They share the port.")] = 2,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes per gateway.")] = 1,
-    no_demo: Annotated[bool, typer.Option("--no-demo", help="Create no demo users and no demo campaign.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="APPLICATION",
+            help=f"Start only this application: {' or '.join(f'`{name}`' for name in APPLICATIONS)}. Can be repeated. "
+            "Default: all, and the campaign alone with --page.",
+        ),
+    ] = None,
+    no_demo: Annotated[bool, typer.Option("--no-demo", help="Create no demo users and nothing for them.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the data of earlier runs first.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every log line.")] = False,
     page: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with a page of yours (`index.html`), shown instead of the demo's. The browser client is at "
-            "`/client/index.js`."
+            help="Folder with a page of yours (`index.html`), shown instead of the demo's pages. The browser client is "
+            "at `/client/index.js`."
         ),
     ] = None,
     origin: Annotated[
@@ -180,12 +189,19 @@ def up(
 
     A `BEACONFIRE_…` variable is passed to each service that has this setting.
     """
+    for name in only or []:
+        if name not in APPLICATIONS:
+            raise typer.BadParameter(
+                f"{name!r} is no application. It is one of {', '.join(APPLICATIONS)}", param_hint="--only"
+            )
+    every = (CAMPAIGN.name,) if page else tuple(APPLICATIONS)
     options = Options(
         host,
         port,
         data,
         gateways,
         workers,
+        applications=tuple(name for name in APPLICATIONS if name in only) if only else every,
         demo=not no_demo,
         fresh=fresh,
         verbose=verbose,
@@ -548,7 +564,8 @@ def reset_attempts(
 @app.command()
 def migrate(
     service: Annotated[
-        str | None, typer.Argument(help="`auth` or `publisher`. Default: both, unless --database-url is given.")
+        str | None,
+        typer.Argument(help="`auth`, `publisher` or `workspace`. Default: all, unless --database-url is given."),
     ] = None,
     database_url: Annotated[
         str | None,
@@ -568,7 +585,8 @@ def migrate(
 @app.command()
 def outbox(
     service: Annotated[
-        str | None, typer.Argument(help="`auth` or `publisher`. Default: both, unless --database-url is given.")
+        str | None,
+        typer.Argument(help="`auth`, `publisher` or `workspace`. Default: all, unless --database-url is given."),
     ] = None,
     resend: Annotated[
         list[str] | None,

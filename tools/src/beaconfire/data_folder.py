@@ -14,6 +14,7 @@ from typing import Any
 
 from beaconfire.broker_users import USERS
 from beaconfire_auth.settings import DEVELOPMENT_SECRET
+from beaconfire_demo.applications import APPLICATIONS
 
 # Everything that we write there. `--fresh` deletes only these, because the folder may be the wrong one.
 OURS = (
@@ -23,6 +24,7 @@ OURS = (
     "keys",
     "auth.db*",
     "publisher.db*",
+    *(f"{one.name}.db*" for one in APPLICATIONS.values() if one.has_service),
     "passwords.json",
     "tokens.json",
     "demo.json",
@@ -57,6 +59,8 @@ class Running:
     """The kinds of roots, besides the built-in ones, in which the broker lets the publisher publish."""
     outside_issuers: str = ""
     """The setting of this name, as the services have it."""
+    application_urls: Mapping[str, str] = field(default_factory=dict)
+    """The addresses of the services of the demo's applications, by name. The campaign's is the publisher."""
     working_folder: str = ""
     """The folder from which relative paths in the services' settings count."""
 

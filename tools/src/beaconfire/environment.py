@@ -25,6 +25,7 @@ CHOSEN_BY_UP = {
     "grant_tokens": "`up` creates one for the folder of --data",
     "auth_url": "`up` starts its own auth",
     "keys_secret": "`up` creates one for the folder of --data",
+    "applications": "use --only",
     "demo_people": "use --no-demo to have none",
     "static_dir": "use --page",
     "log_format": "`up` reads the logs as JSON; --verbose shows every line",
@@ -37,7 +38,7 @@ ADDED = "allowed_origins"
 FOR_OTHER_PROGRAMS = {variable(name) for name in ("operator_token", "service_token", "publisher_url", "token")}
 """Variables that other commands and the examples read. There is no note about them."""
 
-_SERVICES = {"gateway": "gateway", "auth": "auth", "publisher": "publisher", "demo": "demo"} | dict.fromkeys(
+_SERVICES = {name: name for name in ("gateway", "auth", "publisher", "workspace", "demo")} | dict.fromkeys(
     ("rules-engine", "scheduler"), "publisher's workers"
 )
 

@@ -5,7 +5,7 @@ of root that a catalogue in this folder ever declared. Both are watched.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from beaconfire.broker_config import quoted
@@ -22,9 +22,16 @@ Say = Callable[[str, str], None]
 class LocalPermissions:
     """The roots and the further publishers of one `up`."""
 
-    def __init__(self, folder: DataFolder, publishers_file: Path | None, environment: Mapping[str, str]) -> None:
-        """Read both files. Raises InvalidPublishers."""
+    def __init__(
+        self,
+        folder: DataFolder,
+        publishers_file: Path | None,
+        environment: Mapping[str, str],
+        applications: Sequence[Publisher] = (),
+    ) -> None:
+        """Read both files. `applications` are the users of the demo's services. Raises InvalidPublishers."""
         self._folder = folder
+        self._applications = tuple(applications)
         self._file = publishers_file
         self._environment = environment
         self._seen = self._stamps()
@@ -50,7 +57,13 @@ class LocalPermissions:
         return True
 
     def _read(self) -> tuple[frozenset[str], tuple[Publisher, ...]]:
-        return self._folder.roots(), read_publishers(self._file) if self._file else ()
+        own = read_publishers(self._file) if self._file else ()
+        for taken in {one.name for one in own} & {one.name for one in self._applications}:
+            raise InvalidPublishers(
+                f"{self._file}: {taken!r} is the broker user of an application of the demo. Choose another name, or "
+                "start other applications with --only."
+            )
+        return self._folder.roots(), (*self._applications, *own)
 
     def _stamps(self) -> list[tuple[int, int, int] | None]:
         return [_stamp(path) for path in (self._folder.path / "roots.json", self._file) if path is not None]

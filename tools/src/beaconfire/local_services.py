@@ -1,4 +1,4 @@
-"""Run all services as local processes: broker, auth, publisher, its workers and gateways.
+"""Run all services as local processes: broker, auth, publisher, its workers, the demo's services and gateways.
 
 `beaconfire up` and the tests that need everything start them from here, each as it runs in production.
 """
@@ -22,6 +22,7 @@ from pydantic import SecretStr, ValidationError
 from beaconfire.broker_users import Publisher
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire.processes import OnLine, Process
+from beaconfire_demo.applications import APPLICATIONS, CAMPAIGN, Application
 from beaconfire_demo.settings import DemoPerson, PageSettings
 from beaconfire_demo.site import write_client, write_site
 from beaconfire_kit import broker
@@ -163,8 +164,14 @@ class Plan:
     """The sign-ins that the page offers."""
     page: Path | None = None
     """A folder with a page that the gateways serve instead of the demo's. The browser client is below `/client/`."""
+    applications: Sequence[str] = (CAMPAIGN.name,)
+    """The applications of the demo to start, by name. The publisher is started without the campaign, too, and its
+    workers are not."""
+    application_ports: Mapping[str, int] = field(default_factory=dict)
+    """The ports of their services."""
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """More variables, by service (`auth`, `publisher`, `gateway`, or a worker's name), and `demo` for the page."""
+    """More variables, by service (`auth`, `publisher`, `gateway`, or the name of a worker or an application), and
+    `demo` for the pages."""
 
 
 class Services:
@@ -183,7 +190,10 @@ class Services:
             on_line=on_line,
         )
         self.nats.monitoring_port = plan.monitoring_port
-        self.nats.permit(roots=plan.roots, publishers=plan.publishers)
+        with_service = [one for one in map(APPLICATIONS.__getitem__, plan.applications) if one.has_service]
+        known = {one.name for one in plan.publishers}
+        missing = [publisher_of(one) for one in with_service if one.name not in known]
+        self.nats.permit(roots=plan.roots, publishers=(*missing, *plan.publishers))
         gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
         self._origins = self._all_origins(gateway_ports)
         self._site = plan.folder.absolute() / "page"
@@ -199,17 +209,10 @@ class Services:
                 "BEACONFIRE_ATTEMPTS_PER_MINUTE_ACCOUNT": "600",
             },
         )
-        self.publisher = self._service(
-            "publisher",
-            plan.publisher_port,
-            {
-                "BEACONFIRE_DATABASE_URL": self._database("publisher"),
-                "BEACONFIRE_JWKS_URL": self._jwks_url,
-                "BEACONFIRE_SERVICE_TOKEN": self.service_token,
-                "BEACONFIRE_AUTH_URL": self.auth_url,
-            },
-        )
-        self.workers = [self._worker(name) for name in WORKERS]
+        self.publisher = self._service("publisher", plan.publisher_port, self._of_domain_service("publisher"))
+        self.workers = [self._worker(name) for name in WORKERS if CAMPAIGN.name in plan.applications]
+        self.applications = {one.name: self._application(one) for one in with_service}
+        """The services of the applications, by name. The campaign's is the publisher."""
         self.gateways = [self._gateway(number, port) for number, port in enumerate(gateway_ports, start=1)]
 
     @property
@@ -221,9 +224,14 @@ class Services:
         return self.publisher.url
 
     @property
+    def application_names(self) -> Sequence[str]:
+        """The applications that run."""
+        return self._plan.applications
+
+    @property
     def services(self) -> list[ServiceProcess]:
         """All processes except the broker, in starting order."""
-        return [self.auth, self.publisher, *self.workers, *self.gateways]
+        return [self.auth, self.publisher, *self.workers, *self.applications.values(), *self.gateways]
 
     @property
     def processes(self) -> list[Process]:
@@ -244,7 +252,7 @@ class Services:
             service.wait_ready()
 
     def stop(self) -> None:
-        """Stop everything in order: gateways, workers, publisher, auth, broker."""
+        """Stop everything in order: gateways, workers, domain services, auth, broker."""
         for gateway in self.gateways:
             gateway.process.thaw()
             gateway.terminate()
@@ -255,6 +263,7 @@ class Services:
             worker.terminate()
         for process in (
             *(one.process for one in self.workers),
+            *(one.process for one in self.applications.values()),
             self.publisher.process,
             self.auth.process,
             self.nats.process,
@@ -268,24 +277,28 @@ class Services:
             process.kill()
 
     def _write_page(self) -> None:
-        """Write the page that the gateways serve, with the ports of these services."""
-        here = f"http://{self._plan.public_host}"
-        services = [f"{here}:{self.auth.port}", f"{here}:{self.publisher.port}"]
+        """Write the pages that the gateways serve, with the ports of these services."""
+        running = {"auth": self.auth, "publisher": self.publisher, **self.applications}
+        addresses = {
+            f"public_{name}_url": f"http://{self._plan.public_host}:{one.port}" for name, one in running.items()
+        }
         if self._plan.page is not None:
-            shutil.rmtree(self._site, ignore_errors=True)  # no file of the demo's page stays
-            write_client(self._site, services)
+            shutil.rmtree(self._site, ignore_errors=True)  # no file of the demo's pages stays
+            write_client(self._site, list(addresses.values()))
             return
         given = {
             name.removeprefix(ENV_PREFIX).lower(): value
             for name, value in self._plan.environment.get("demo", {}).items()
         }
-        at: dict[str, Any] = {"public_auth_url": services[0], "public_publisher_url": services[1]}
-        people = tuple(DemoPerson(**person) for person in self._plan.people)
+        chosen: dict[str, Any] = {
+            "applications": tuple(self._plan.applications),
+            "demo_people": tuple(DemoPerson(**person) for person in self._plan.people),
+        }
         try:
-            write_site(self._site, PageSettings(**{**at, **given, "demo_people": people}))
+            write_site(self._site, PageSettings(**{**addresses, **given, **chosen}))
         except ValidationError as error:
             wrong = [f"{variable(str(one['loc'][0]))}: {one['msg']}" for one in error.errors(include_url=False)]
-            raise DidNotStart("the demo's page", "has a wrong setting", wrong) from None
+            raise DidNotStart("the demo's pages", "have a wrong setting", wrong) from None
 
     async def _declare_stream(self) -> None:
         settings = Settings(
@@ -308,6 +321,24 @@ class Services:
             environment["BEACONFIRE_REUSE_PORT"] = "true"
         return self._service("gateway", port, environment, name=f"gateway-{number}")
 
+    def _application(self, application: Application) -> ServiceProcess:
+        name = application.name
+        return self._service(
+            name,
+            self._plan.application_ports.get(name),
+            self._of_domain_service(name),
+            module=f"beaconfire_demo.{name}",
+        )
+
+    def _of_domain_service(self, name: str) -> dict[str, str]:
+        """Return the variables of a service that owns data."""
+        return {
+            "BEACONFIRE_DATABASE_URL": self._database(name),
+            "BEACONFIRE_JWKS_URL": self._jwks_url,
+            "BEACONFIRE_SERVICE_TOKEN": self.service_token,
+            "BEACONFIRE_AUTH_URL": self.auth_url,
+        }
+
     def _worker(self, name: str) -> ServiceProcess:
         return ServiceProcess(
             name,
@@ -323,12 +354,18 @@ class Services:
         )
 
     def _service(
-        self, service: str, port: int | None, environment: dict[str, str], *, name: str | None = None
+        self,
+        service: str,
+        port: int | None,
+        environment: dict[str, str],
+        *,
+        name: str | None = None,
+        module: str | None = None,
     ) -> ServiceProcess:
         plan = self._plan
         return ServiceProcess(
             name or service,
-            f"beaconfire_{service}",
+            module or f"beaconfire_{service}",
             {
                 **self.nats.environment(service),
                 "BEACONFIRE_ALLOWED_ORIGINS": ",".join(self._origins),
@@ -352,6 +389,11 @@ class Services:
     @property
     def _jwks_url(self) -> str:
         return f"{self.auth.url}/.well-known/jwks.json"
+
+
+def publisher_of(application: Application) -> Publisher:
+    """Return the broker user of an application's service."""
+    return Publisher(application.name, subtrees=application.publishes, kit=True)
 
 
 def _reachable(host: str) -> str:

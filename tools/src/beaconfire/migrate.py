@@ -8,12 +8,14 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from beaconfire_auth.migrations import MIGRATIONS as AUTH
+from beaconfire_demo.workspace.migrations import MIGRATIONS as WORKSPACE
 from beaconfire_kit.database import Database, DatabaseAway, cause
 from beaconfire_kit.migrations import Migrated, Migrations
 from beaconfire_kit.settings import ENV_PREFIX
 from beaconfire_publisher.migrations import MIGRATIONS as PUBLISHER
 
-SERVICES = {one.service: one for one in (AUTH, PUBLISHER)}
+DEMO = {WORKSPACE.service: WORKSPACE}
+SERVICES = {AUTH.service: AUTH, PUBLISHER.service: PUBLISHER} | DEMO
 RETRY_S = 0.5
 
 
@@ -30,13 +32,13 @@ class CannotMigrate(Exception):
 
 
 def migrate(service: str | None, url: str | None, folder: Path, *, timeout_s: float) -> Iterator[str]:
-    """Migrate the database of one service, or of both. Yield a line about each.
+    """Migrate the database of one service, or of all. Yield a line about each.
 
     Without a `url`, it is that of the environment, or that of the `beaconfire up` in `folder`. Raises CannotMigrate,
     DatabaseUnusable.
     """
     if service is not None and service not in SERVICES:
-        raise CannotMigrate(f"there is no service {service!r} with a database. It is one of {' or '.join(SERVICES)}")
+        raise CannotMigrate(f"there is no service {service!r} with a database. It is one of {_names()}")
     try:
         urls = database_urls(service, url, folder)
     except ValueError as error:
@@ -47,21 +49,28 @@ def migrate(service: str | None, url: str | None, folder: Path, *, timeout_s: fl
 
 
 def database_urls(service: str | None, url: str | None, folder: Path) -> dict[str, str]:
-    """Return the URLs of the database of one service, or of both if `service` is None, by the service's name.
+    """Return the URLs of the database of one service, or of all if `service` is None, by the service's name.
 
     Without a `url`, it is that of the environment, or that of the `beaconfire up` in `folder`. Raises ValueError if
     there is a `url` but no service.
     """
     url = url or _Environment().database_url
     if service is None and url:
-        raise ValueError("one database is given: name its service, `auth` or `publisher`")
-    there = databases_of(folder)
-    return {name: url or there[name] for name in (SERVICES if service is None else (service,))}
+        raise ValueError(f"one database is given: name its service, {_names()}")
+    return databases_of(folder) if service is None else {service: url or _database_of(folder, service)}
 
 
 def databases_of(folder: Path) -> dict[str, str]:
-    """Return the URLs of the databases of the `beaconfire up` in a folder, by the service's name."""
-    return {name: f"sqlite+aiosqlite:///{folder.absolute() / name}.db" for name in SERVICES}
+    """Return the URLs of the databases of the `beaconfire up` in a folder, by the service's name.
+
+    An application of the demo that never ran there has none.
+    """
+    there = [name for name in SERVICES if name not in DEMO or (folder / f"{name}.db").exists()]
+    return {name: _database_of(folder, name) for name in there}
+
+
+def _database_of(folder: Path, name: str) -> str:
+    return f"sqlite+aiosqlite:///{folder.absolute() / name}.db"
 
 
 async def _migrate(migrations: Migrations, url: str, timeout_s: float) -> Migrated:
@@ -77,6 +86,10 @@ async def _migrate(migrations: Migrations, url: str, timeout_s: float) -> Migrat
             await asyncio.sleep(RETRY_S)
     finally:
         await database.close()
+
+
+def _names() -> str:
+    return " or ".join(SERVICES)
 
 
 def _line(service: str, done: Migrated) -> str:

@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from beaconfire.migrate import database_urls
 from beaconfire.tables import listing, print_table
 from beaconfire_auth.store import OUTBOX as AUTH
+from beaconfire_demo.workspace.store import OUTBOX as WORKSPACE
 from beaconfire_kit import outbox_table
 from beaconfire_kit.database import Database, DatabaseAway, cause
 from beaconfire_kit.subjects import root_name
 from beaconfire_publisher.store import OUTBOX as PUBLISHER
 
-OUTBOXES = {"auth": AUTH, "publisher": PUBLISHER}
+OUTBOXES = {"auth": AUTH, "publisher": PUBLISHER, "workspace": WORKSPACE}
 MAX_ROOTS = 20
 MAX_REFUSED = 100
 
@@ -64,7 +65,7 @@ class Seen:
 
 
 def look(service: str | None, url: str | None, folder: Path) -> list[Seen]:
-    """Return what waits and what was refused, for one service or both. Raises CannotLook."""
+    """Return what waits and what was refused, for one service or all. Raises CannotLook."""
     return [asyncio.run(look_at(name, where)) for name, where in _wheres(service, url, folder).items()]
 
 

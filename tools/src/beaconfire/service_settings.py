@@ -1,4 +1,4 @@
-"""Find the settings of every service and of the demo's page by the names of their environment variables."""
+"""Find the settings of every service and of the demo's pages by the names of their environment variables."""
 
 import importlib
 
@@ -10,6 +10,7 @@ CLASSES = {
     "gateway": "beaconfire_gateway.process.settings:Settings",
     "auth": "beaconfire_auth.settings:Settings",
     "publisher": "beaconfire_publisher.settings:Settings",
+    "workspace": "beaconfire_demo.workspace.settings:Settings",
     "demo": "beaconfire_demo.settings:PageSettings",
     "publisher's workers": "beaconfire_publisher.settings:WorkerSettings",
 }

@@ -27,11 +27,12 @@ from beaconfire.data_folder import OPERATOR_TOKEN, SERVICE_TOKEN, DataFolder, Ru
 from beaconfire.environment import PassedOn, passed_on
 from beaconfire.local_catalogue import LocalCatalogue
 from beaconfire.local_permissions import LocalPermissions, permit_roots
-from beaconfire.local_services import Plan, Services
+from beaconfire.local_services import Plan, Services, publisher_of
 from beaconfire.log_stream import LogStream, errors, last_words
 from beaconfire.nats_server import BrokerDidNotStart, free_port
 from beaconfire.processes import Process
 from beaconfire.publishers_file import read_publishers
+from beaconfire_demo.applications import APPLICATIONS
 from beaconfire_kit.broker import BUILT_IN_ROOTS
 from beaconfire_kit.origins import normal_origin
 from beaconfire_kit.settings import Settings, variable
@@ -66,6 +67,8 @@ class Options:
     data: Path = Path(".beaconfire")
     gateways: int = 2
     workers: int = 1
+    applications: tuple[str, ...] = tuple(APPLICATIONS)
+    """The applications of the demo to start."""
     demo: bool = True
     fresh: bool = False
     verbose: bool = False
@@ -89,6 +92,14 @@ class Options:
     def address(self) -> str:
         return f"http://{self.public_host}:{self.port}"
 
+    @property
+    def ports(self) -> dict[str, int]:
+        """Every port that clients use, by what listens there. An application has the same port whatever is started."""
+        ports = {"the pages and the sockets": 0, "auth": 1, "the publisher": 2, "the broker": 3}
+        with_service = [one.name for one in APPLICATIONS.values() if one.has_service]
+        ports |= {name: 4 + index for index, name in enumerate(with_service) if name in self.applications}
+        return {name: self.port + offset for name, offset in ports.items()}
+
 
 def up(options: Options, console: Console) -> None:
     """Run everything until a signal. Return when everything has ended.
@@ -108,7 +119,8 @@ def up(options: Options, console: Console) -> None:
         if options.fresh:
             folder.clear()
         folder.add_roots(catalogue.roots - set(BUILT_IN_ROOTS))
-        permissions = LocalPermissions(folder, options.publishers, options.environment)
+        users = [publisher_of(APPLICATIONS[name]) for name in options.applications if APPLICATIONS[name].has_service]
+        permissions = LocalPermissions(folder, options.publishers, options.environment, users)
         stream = LogStream(console, level="debug" if options.verbose else "info")
         for note in passed.notes:
             stream.say(note, level="warning")
@@ -119,7 +131,7 @@ def up(options: Options, console: Console) -> None:
             stream.say(sentence, level=level)
 
         with _stopping(services, stream), catalogue.watched():
-            with console.status("Starting broker, auth, publisher, workers and gateways …"):
+            with console.status("Starting broker, auth, publisher, workers, applications and gateways …"):
                 services.start()
                 folder.write_running(_running(options, services, permissions))
                 if options.demo:
@@ -163,11 +175,12 @@ def check_page(options: Options) -> None:
 
 def check_ports(options: Options) -> None:
     """Check that the ports are free, before anything is started. Raises PortTaken."""
-    for offset, what in enumerate(("the page and the sockets", "auth", "the publisher", "the broker")):
-        port = options.port + offset
+    count = max(options.ports.values()) - options.port + 1
+    for what, port in options.ports.items():
         if port > 65535:
             raise PortTaken(
-                f"--port {options.port} is too high: the next three ports are used, too, so use 65532 at most"
+                f"--port {options.port} is too high: the next {count - 1} ports are used, too, so use {65536 - count} "
+                "at most"
             )
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         with socket.socket(family) as probe:
@@ -179,16 +192,18 @@ def check_ports(options: Options) -> None:
             except OSError as error:
                 raise PortTaken(
                     f"port {port} ({what}) cannot be used on {options.host}: {error.strerror}. "
-                    f"Choose other ports: --port {options.port + 100} uses {options.port + 100} to {options.port + 103}"
+                    f"Choose other ports: --port {options.port + 100} uses {options.port + 100} to "
+                    f"{options.port + 99 + count}"
                 ) from None
 
 
 def seed_once(folder: DataFolder, services: Services) -> None:
-    """Create the demo if this folder never had one. Parts that users delete stay deleted."""
-    done = folder.path / "demo.json"
-    if not done.exists():
-        campaign = demo.seed(services.auth_url, services.publisher_url)
-        done.write_text(json.dumps({"campaign": campaign}))
+    """Create what this folder never had of the demo. Parts that users delete stay deleted."""
+    path = folder.path / "demo.json"
+    done: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    for name, root_id in demo.seed_all(services, without=done):
+        done[name] = root_id
+        path.write_text(json.dumps(done))
 
 
 @dataclass(slots=True)
@@ -322,6 +337,8 @@ def _plan(
         origins=origins,
         people=people,
         page=options.page.absolute() if options.page else None,
+        applications=options.applications,
+        application_ports=options.ports,
         environment={
             **environment,
             "auth": {"BEACONFIRE_KEYS_SECRET": folder.keys_secret(), **environment["auth"]},
@@ -345,6 +362,7 @@ def _running(options: Options, services: Services, permissions: LocalPermissions
         auth_ops_url=services.auth.ops_url,
         processes={one.name: one.pid for one in services.processes if one.pid is not None},
         roots=sorted(permissions.roots),
+        application_urls={name: one.url for name, one in services.applications.items()},
         outside_issuers=options.environment.get(variable("outside_issuers"), ""),
         working_folder=str(Path.cwd()),
     )
@@ -357,6 +375,9 @@ def _box(options: Options, folder: DataFolder, services: Services) -> Panel:
     body = Table.grid(padding=(0, 0))
     where = "" if options.page else "  in two windows."
     body.add_row(Text.assemble("Open  ", (options.address, "bold underline cyan"), where))
+    if not options.page:
+        body.add_row("")
+        body.add_row(_applications(options))
     if options.demo:
         body.add_row("")
         body.add_row(Text.assemble("Sign in as one of these, password ", (demo.PASSWORD, "bold"), ":"))
@@ -367,6 +388,15 @@ def _box(options: Options, folder: DataFolder, services: Services) -> Panel:
     body.add_row("")
     body.add_row(Text(f"Data and logs are in {folder.path}. --fresh starts over. Ctrl-C stops everything.", "dim"))
     return Panel(body, title="[bold]Beaconfire is running[/]", title_align="left", expand=False, padding=(1, 2))
+
+
+def _applications(options: Options) -> Table:
+    """Return the address of each application."""
+    table = Table.grid(padding=(0, 3))
+    for application in map(APPLICATIONS.__getitem__, options.applications):
+        address = Text(f"{options.address}/{application.name}/", "underline cyan")
+        table.add_row(Text(application.title, "bold"), address, Text(application.description, "dim"))
+    return table
 
 
 def _processes(services: Services) -> Text:

@@ -1,1 +1,1 @@
-"""The campaign page, on which all users see the same campaign change. The publisher is its domain service."""
+"""The campaign: a page on which all users see the same campaign change. The publisher is its domain service."""

@@ -4,17 +4,16 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from beaconfire_kit import errors
 from beaconfire_kit.answers import answer, based_on, conflicts, idempotency_key, tag
-from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.campaign import EntityUpdated, Operation
+from beaconfire_kit.founding import create_root
 from beaconfire_kit.models import Body
 from beaconfire_kit.roles import Role
-from beaconfire_kit.store import Row, new_id
+from beaconfire_kit.store import Row
 from beaconfire_kit.web import read_body
 from beaconfire_publisher.access import Access
 from beaconfire_publisher.fields import Clock, Description, Name, Thing
-from beaconfire_publisher.store import CAMPAIGNS, Store
+from beaconfire_publisher.store import CAMPAIGNS, Store, Writing
 
 WORLD_BEGINS = datetime(1000, 1, 1, 8, tzinfo=UTC)
 
@@ -72,31 +71,19 @@ class Campaigns:
         caller = await self._access.caller(request)
         wanted = await read_body(request, NewCampaign)
         key = idempotency_key(request, caller.user_id, wanted)
-        campaign_id = new_id()
-        if key is not None:
-            async with self._store.writing(caller.metadata) as tx:
-                earlier = await tx.claim(key, {"id": campaign_id}, is_done=False)
-            if earlier is not None:
-                campaign_id = earlier.outcome["id"]
-                if earlier.is_done:
-                    return await self._repeat(request, campaign_id)
-        await self._store.check_allowance(caller.user_id)  # a grant is an event, too
-        # The grant comes first. A crash in between leaves an owner without a campaign, which is harmless. The other way
-        # round it would leave a campaign that no user can reach. Auth grants only while the campaign has no member, so
-        # a repeated request never takes a campaign back, however late it comes.
-        try:
-            await self._access.make_owner(caller, campaign_id)
-        except BeaconfireError as error:
-            if error.code is errors.CONFLICT and key is not None:
-                return await self._repeat(request, campaign_id)
-            raise
-        row = None
-        async with self._store.writing(caller.metadata) as tx:
-            if key is None or await tx.complete(key):
-                values = {**wanted.model_dump(), "world_time": WORLD_BEGINS}
-                row, fields = await tx.add(CAMPAIGNS, {"id": campaign_id}, values)
-                tx.publish(event(row, "create", fields))
-        if row is None:
+        row: Row = {}
+
+        async def write(tx: Writing, campaign_id: str) -> None:
+            nonlocal row
+            values = {**wanted.model_dump(), "world_time": WORLD_BEGINS}
+            row, fields = await tx.add(CAMPAIGNS, {"id": campaign_id}, values)
+            tx.publish(event(row, "create", fields))
+
+        async def check() -> None:
+            await self._store.check_allowance(caller.user_id)  # a grant is an event, too
+
+        campaign_id, tx = await create_root(self._store, self._access, caller, key, write, check=check)
+        if tx is None:
             return await self._repeat(request, campaign_id)
         headers = {**tag(row), **await self._store.cursor_headers(tx)}
         return answer({"campaign": show(row, Role.OWNER)}, headers, status=201)

@@ -1,11 +1,8 @@
 """Settings of the publisher."""
 
-from collections.abc import Iterator
+from pydantic import Field
 
-from pydantic import Field, SecretStr
-
-from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN, AsksAuth, DatabaseSettings, variable
-from beaconfire_kit.weak_secrets import MIN_KEY, weakness
+from beaconfire_kit.settings import CreatesRoots, DatabaseSettings
 from beaconfire_publisher.limits import PublishingLimits, Requests
 
 
@@ -55,15 +52,10 @@ class WorkerSettings(DatabaseSettings):
         )
 
 
-class Settings(AsksAuth, WorkerSettings):
+class Settings(CreatesRoots, WorkerSettings):
     """Settings of the publisher. Its state is in the database."""
 
     port: int = Field(8082, ge=0, le=65535, description="The port for clients; 0 uses a free one")
-    service_token: SecretStr = Field(
-        SecretStr(DEVELOPMENT_SERVICE_TOKEN),
-        description="The token for grants, up to a comma: one of auth's BEACONFIRE_GRANT_TOKENS, or an issued token",
-    )
-
     user_requests_per_minute: int = Field(
         6_000, ge=0, description="Requests per minute of one user to this process; 0 means no limit"
     )
@@ -90,16 +82,3 @@ class Settings(AsksAuth, WorkerSettings):
             root_requests=self.root_requests_per_minute,
             root_sends=self.root_sends_per_minute,
         )
-
-    @property
-    def shown_token(self) -> str:
-        """The token that auth is shown: the first part. The other parts are older tokens, which auth still accepts."""
-        return self.service_token.get_secret_value().partition(",")[0].strip()
-
-    def weak_secrets(self) -> Iterator[tuple[str, str]]:
-        yield from super().weak_secrets()
-        if weak := weakness(self.shown_token, min_length=MIN_KEY):
-            yield (
-                "service_token",
-                f"{weak}: `openssl rand -hex 24` makes one; put it into auth's {variable('grant_tokens')}, too",
-            )

@@ -1,6 +1,6 @@
 /** The user's unconfirmed changes: shown immediately, marked as pending, and undone if they are refused. */
 
-import { applied } from "./changes.js";
+import { applied } from "../../page/changes.js";
 
 export class Edits {
   #client;
@@ -8,7 +8,7 @@ export class Edits {
   /** @type {Map<string, Set<{changes: object}>>} By the thing's id. `changes` are those that no answer contains yet. */
   #open = new Map();
 
-  /** @param {import("../client/index.js").Client} client @param {() => void} onChange */
+  /** @param {import("../../client/index.js").Client} client @param {() => void} onChange */
   constructor(client, onChange) {
     this.#client = client;
     this.#onChange = onChange;

@@ -1,6 +1,6 @@
 /** Keeps the feed of a campaign over a reload: what this window showed, and its cursor. */
 
-import { ofWindow } from "./storage.js";
+import { ofWindow } from "../../page/storage.js";
 
 const PREFIX = "beaconfire-feed-";
 /** A feed older than this is dropped: there may be too much to catch up with, and it is no longer news. */

@@ -1,6 +1,6 @@
-/** Events, roles, times and values as text. */
+/** The campaign's events, times and values as text. */
 
-export const ROLES = ["owner", "editor", "viewer"];
+import { withArticle } from "../../page/sentences.js";
 
 const HOUR = 3600;
 const DAY = 24 * HOUR;
@@ -49,11 +49,6 @@ export function worldTime(iso) {
   return new Intl.DateTimeFormat("en-GB", { ...format, timeZone: "UTC" }).format(new Date(iso));
 }
 
-/** The time of day of an entry, for the feed. */
-export function clockTime(date) {
-  return new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(date);
-}
-
 const UNITS = [["week", WEEK], ["day", DAY], ["hour", HOUR], ["minute", 60], ["second", 1]];
 
 export function duration(seconds) {
@@ -71,28 +66,9 @@ export function seconds(words) {
 
 export const STEPS = [["1 hour", HOUR], ["1 day", DAY], ["1 week", WEEK]];
 
-export function withArticle(role) {
-  return `${/^[aeiou]/.test(role) ? "an" : "a"} ${role}`;
-}
-
-/** A service's message as a sentence, with a capital and a full stop. @param {string} text */
-export function asSentence(text) {
-  const trimmed = String(text ?? "").trim();
-  if (trimmed === "") return "Something went wrong.";
-  const whole = trimmed[0].toUpperCase() + trimmed.slice(1);
-  return /[.!?…:”"]$/.test(whole) ? whole : `${whole}.`;
-}
-
 /** The value of a variable as text. */
 export function shown(value) {
   return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
-}
-
-/** The value of a typed text: a number, true or false, otherwise the text. */
-export function typed(text) {
-  const trimmed = text.trim();
-  if (trimmed === "true" || trimmed === "false") return trimmed === "true";
-  return /^-?\d+(\.\d+)?$/.test(trimmed) ? Number(trimmed) : text;
 }
 
 function deed(who, operation, what, fields) {

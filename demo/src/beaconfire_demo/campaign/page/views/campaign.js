@@ -1,21 +1,23 @@
 /** One live campaign: what it shows, what a user can do, and what happens on events. */
 
-import { difference, unlessMeanwhile } from "../changes.js";
-import { closeDialogs, isDialogOpen, openForm, openQuestion } from "../dialog.js";
-import { flash, h } from "../dom.js";
+import { difference, unlessMeanwhile } from "../../../page/changes.js";
+import { isContained, placeOf } from "../../../page/cursors.js";
+import { closeDialogs, isDialogOpen, openForm, openQuestion } from "../../../page/dialog.js";
+import { flash, h } from "../../../page/dom.js";
 import { Edits } from "../edits.js";
 import { readFeed, writeFeed } from "../kept_feed.js";
 import { Levels } from "../levels.js";
-import { Loading } from "../loading.js";
-import { Once } from "../once.js";
-import { showScreen } from "../screen.js";
-import { asSentence, consequence, sentence, withArticle } from "../sentences.js";
+import { Loading } from "../../../page/loading.js";
+import { Once } from "../../../page/once.js";
+import { showScreen } from "../../../page/screen.js";
+import { asSentence, withArticle } from "../../../page/sentences.js";
+import { consequence, sentence } from "../sentences.js";
 import { pathOf, World } from "../world.js";
 import { entityPanel } from "./entities.js";
 import { feedPanel, withEntry, withNote } from "./feed.js";
 import { headline } from "./headline.js";
-import { memberPanel } from "./members.js";
-import { failure, refusal, tryNow } from "./refusal.js";
+import { memberActions, memberPanel } from "../../../page/views/members.js";
+import { failure, refusal, tryNow } from "../../../page/views/refusal.js";
 import { settlementList } from "./settlements.js";
 import { clockFields, clockOf, fieldsOf } from "./things.js";
 
@@ -27,7 +29,7 @@ const CONSEQUENCES = {
 
 /**
  * @param {HTMLElement} host
- * @param {{id: string, api: import("../api.js").Api, client: import("../../client/index.js").Client, me: any, toasts: any,
+ * @param {{id: string, api: import("../api.js").Api, client: import("../../../client/index.js").Client, me: any, toasts: any,
  *   go: (hash: string) => void, onError: (error: Error) => void}} page
  */
 export function campaignView(host, { id, api, client, me, toasts, go, onError }) {
@@ -125,7 +127,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     if (phase !== "open" || epoch === "") return;
     writeFeed(me.id, id, { entries, notes, cursor: `${epoch}:${Math.min(offset, ...[...unread].map((each) => each - 1))}` });
   };
-  /** @type {import("../../client/index.js").Subscription | undefined} */
+  /** @type {import("../../../client/index.js").Subscription | undefined} */
   let subscription;
   /** @param {string | null} cursor  of the loaded state: changes between loading and subscribing are restored */
   const subscribe = (cursor) => {
@@ -178,20 +180,9 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   };
 }
 
-/** Splits a cursor into epoch and offset. */
-function placeOf(cursor) {
-  const at = cursor.lastIndexOf(":");
-  return [cursor.slice(0, Math.max(0, at)), Number(cursor.slice(at + 1))];
-}
-
-/** Whether the state that was loaded at a cursor contains an event. */
-function isContained(offset, cursor) {
-  return cursor !== "" && offset <= placeOf(cursor)[1];
-}
-
 function bodyOf(phase, { world, levels, entries, notes, me, problem }) {
   if (phase === "loading") return [h("p", { class: "quiet" }, "Loading…")];
-  if (phase === "refused") return [refusal(me)];
+  if (phase === "refused") return [refusal(me, { thing: "campaign", home: "My campaigns" })];
   if (phase === "failed") return [failure("The campaign could not be loaded", problem, tryNow())];
   return [
     headline(world),
@@ -371,29 +362,6 @@ function actionsOf({ api, world, changes, levels, toasts, go, isLeft }) {
         keep: (current) => world.putCampaign(current),
         onDone: () => go("#/"),
       }),
-    addMember: async (form) => {
-      await api.addMember(id, Object.fromEntries(new FormData(form)));
-      form.reset();
-      await world.loadMembers();
-    },
-    changeRole: async (select) => {
-      try {
-        await api.changeRole(id, select.dataset.user, select.value);
-      } finally {
-        await world.loadMembers(); // even if it was refused: the choice must show the current role
-      }
-    },
-    removeMember: ({ dataset }) => {
-      const { name } = world.members.get(dataset.user);
-      openQuestion({
-        title: `Remove ${name}?`,
-        text: `${name} no longer sees this campaign.`,
-        submit: "Remove",
-        onSubmit: async () => {
-          await api.removeMember(id, dataset.user);
-          await world.loadMembers();
-        },
-      });
-    },
+    ...memberActions({ id, api, world, thing: "campaign", reload: () => world.loadMembers() }),
   };
 }

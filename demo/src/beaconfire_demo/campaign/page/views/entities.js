@@ -1,6 +1,6 @@
 /** The other things of the campaign: locations, encounters, … */
 
-import { h, icon } from "../dom.js";
+import { h, icon } from "../../../page/dom.js";
 import { actionButtons, pending, variableList } from "./parts.js";
 
 /** @param {import("../world.js").World} world */

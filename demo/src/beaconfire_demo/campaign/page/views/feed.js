@@ -1,7 +1,7 @@
 /** What just happened, newest first, each with its offset in the stream. */
 
-import { h } from "../dom.js";
-import { clockTime } from "../sentences.js";
+import { h } from "../../../page/dom.js";
+import { clockTime } from "../../../page/sentences.js";
 
 const MOST = 100;
 

@@ -1,6 +1,6 @@
 /** The top of a campaign: its name, the user's role, its clock. */
 
-import { h, icon } from "../dom.js";
+import { h, icon } from "../../../page/dom.js";
 import { duration, pace, STEPS, worldTime } from "../sentences.js";
 import { pending } from "./parts.js";
 
@@ -9,12 +9,12 @@ export function headline(world) {
   const { name, description, role } = world.campaign;
   return h(
     "div",
-    { class: "campaign-head", ...pending(world, world.campaign.id) },
+    { class: "root-head", ...pending(world, world.campaign.id) },
     h(
       "div",
-      { class: "campaign-words" },
+      { class: "root-words" },
       h("a", { class: "back", href: "#/" }, icon("back"), "Campaigns"),
-      h("div", { class: "campaign-title" }, h("h1", { "data-key": "campaign-name" }, name), campaignButtons(world)),
+      h("div", { class: "root-title" }, h("h1", { "data-key": "campaign-name" }, name), campaignButtons(world)),
       description && h("p", { class: "description", "data-key": "campaign-description" }, description),
       h("p", { class: "role-line" }, h("span", { class: `role role-${role}` }, role), roleNote(role)),
     ),

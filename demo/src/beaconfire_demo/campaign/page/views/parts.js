@@ -1,6 +1,6 @@
 /** Parts that several views show. */
 
-import { h, icon } from "../dom.js";
+import { h, icon } from "../../../page/dom.js";
 import { shown } from "../sentences.js";
 
 /**

@@ -1,6 +1,6 @@
 /** Settlements with their structures, by kingdom. */
 
-import { h, icon } from "../dom.js";
+import { h, icon } from "../../../page/dom.js";
 import { actionButtons, levelStepper, pending, variableList } from "./parts.js";
 
 /** @param {import("../world.js").World} world @param {import("../levels.js").Levels} levels */

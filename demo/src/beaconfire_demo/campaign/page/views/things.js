@@ -6,7 +6,7 @@ import { duration, seconds } from "../sentences.js";
  * @param {"campaign" | "kingdom" | "settlement" | "structure" | "entity"} kind
  * @param {any} [thing]  the thing to edit; none for a new one
  * @param {any[]} [kingdoms]  those that a settlement may be in
- * @returns {import("../dialog.js").Field[]}
+ * @returns {import("../../../page/dialog.js").Field[]}
  */
 export function fieldsOf(kind, thing, kingdoms = []) {
   const name = { name: "name", label: "Name", value: thing?.name, required: true, maxlength: 200 };
@@ -30,7 +30,7 @@ export function fieldsOf(kind, thing, kingdoms = []) {
 const PASSING_S = [60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400];
 const PERIODS_S = [1, 10, 60, 600, 3600];
 
-/** The form fields of a clock. @returns {import("../dialog.js").Field[]} */
+/** The form fields of a clock. @returns {import("../../../page/dialog.js").Field[]} */
 export function clockFields(clock) {
   return [
     { name: "elapsedSeconds", label: "Let pass", type: "select", ...choice(PASSING_S, clock?.elapsedSeconds ?? 3600) },

@@ -5,9 +5,10 @@ import { showScreen } from "../screen.js";
 
 /**
  * @param {HTMLElement} host
- * @param {{auth: import("../api.js").SignInApi, people: any[], notice: string, onSession: (answer: any) => void}} page
+ * @param {{auth: import("../api.js").SignInApi, welcome: {title: string, lead: string}, people: any[], notice: string,
+ *   onSession: (answer: any) => void}} page
  */
-export function signInView(host, { auth, people, notice, onSession }) {
+export function signInView(host, { auth, welcome, people, notice, onSession }) {
   /** @type {{isNew: boolean, isBusy: boolean, problem: string, place: "people" | "form"}} `place`: where the problem is shown */
   const state = { isNew: false, isBusy: false, problem: "", place: "form" };
 
@@ -40,8 +41,8 @@ export function signInView(host, { auth, people, notice, onSession }) {
         "div",
         { class: "sign-in" },
         h("div", { class: "welcome" },
-          h("h1", {}, "Everyone at the table sees what just changed."),
-          h("p", { class: "lead" }, "Open this page in two windows, sign in as a different user in each, and change something."),
+          h("h1", {}, welcome.title),
+          h("p", { class: "lead" }, welcome.lead),
         ),
         notice && h("p", { class: "notice", role: "status" }, notice),
         people.length > 0 && demoPeople(people, state),

@@ -1,42 +1,12 @@
-"""Create the demo over the public HTTP interfaces: four users and a campaign."""
+"""Create the campaign's demo over the public HTTP interfaces."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from beaconfire.api import ApiError, call
+from beaconfire.api import call
+from beaconfire.demo.people import add_members
 
-PASSWORD = "beaconfire"  # noqa: S105  (of demo people, printed on the screen)
 CAMPAIGN = "The Vale of Embers"
-
-
-class NotSeeded(Exception):
-    """The demo could not be created. The text names the failed call and the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """A demo user."""
-
-    name: str
-    role: str | None
-    hint: str
-
-    @property
-    def email(self) -> str:
-        return f"{self.name.lower()}@demo.example"
-
-    def sign_in(self) -> dict[str, str]:
-        """Return what the demo page needs to offer this sign-in."""
-        row = asdict(self) | {"email": self.email, "password": PASSWORD}
-        return {name: row[name] for name in ("name", "email", "password", "hint")}
-
-
-PEOPLE = (
-    Person("Owner", "owner", "can change everything, including the members"),
-    Person("Editor", "editor", "can change everything in the campaign"),
-    Person("Viewer", "viewer", "sees everything, but cannot change it"),
-    Person("Stranger", None, "is not a member, so it cannot see it"),
-)
 
 SETTLEMENTS: tuple[dict[str, Any], ...] = (
     {
@@ -77,16 +47,8 @@ ENTITIES: tuple[dict[str, Any], ...] = (
 )
 
 
-def seed(auth_url: str, publisher_url: str) -> str:
-    """Create the missing parts of the demo. Return the campaign's id. Raises NotSeeded. It can be repeated."""
-    try:
-        return _seed(auth_url, publisher_url)
-    except ApiError as error:
-        raise NotSeeded(f"the demo could not be created: {error}. `--no-demo` starts without it") from error
-
-
-def _seed(auth_url: str, publisher_url: str) -> str:
-    tokens = {person.name: _sign_up_or_in(auth_url, person) for person in PEOPLE}
+def seed(auth_url: str, publisher_url: str, tokens: Mapping[str, str]) -> str:
+    """Create the missing parts. Return the campaign's id. Raises ApiError. It can be repeated."""
     owner = tokens["Owner"]
     campaigns = f"{publisher_url}/v1/campaigns"
     known = call("GET", campaigns, token=owner)["campaigns"]
@@ -94,32 +56,9 @@ def _seed(auth_url: str, publisher_url: str) -> str:
     if campaign is None:
         description = "Created by beaconfire up. Change something and watch the other window."
         campaign = call("POST", campaigns, {"name": CAMPAIGN, "description": description}, token=owner)["campaign"]
-    _add_members(auth_url, campaign["id"], owner)
+    add_members(auth_url, f"campaign:{campaign['id']}", owner)
     _add_world(f"{campaigns}/{campaign['id']}", owner)
     return str(campaign["id"])
-
-
-def _sign_up_or_in(auth_url: str, person: Person) -> str:
-    credentials = {"email": person.email, "password": PASSWORD}
-    try:
-        session = call("POST", f"{auth_url}/auth/sign-up", {**credentials, "name": person.name})
-    except ApiError as error:
-        if error.status != 409:
-            raise
-        session = call("POST", f"{auth_url}/auth/sign-in", credentials)
-    return str(session["accessToken"])
-
-
-def _add_members(auth_url: str, campaign: str, token: str) -> None:
-    for person in PEOPLE:
-        if person.role in (None, "owner"):
-            continue
-        try:
-            body = {"email": person.email, "role": person.role}
-            call("POST", f"{auth_url}/auth/roots/campaign:{campaign}/members", body, token=token)
-        except ApiError as error:
-            if error.status != 409:  # a member already
-                raise
 
 
 def _add_world(campaign_url: str, token: str) -> None:

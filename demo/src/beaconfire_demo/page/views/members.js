@@ -1,9 +1,10 @@
-/** The members of the campaign. Every member sees them, and owners change them. */
+/** The members of a root. Every member sees them, and owners change them. */
 
+import { openQuestion } from "../dialog.js";
 import { h, icon } from "../dom.js";
 import { ROLES } from "../sentences.js";
 
-/** @param {import("../world.js").World} world @param {{id: string}} me */
+/** @param {{members: Map<string, any>, isOwner: boolean}} world @param {{id: string}} me */
 export function memberPanel(world, me) {
   const members = [...world.members.values()];
   return h(
@@ -38,6 +39,40 @@ function removeButton(userId, name) {
     { type: "button", class: "icon-button", "data-action": "removeMember", "data-user": userId, "aria-label": `Remove ${name}`, title: "Remove" },
     icon("remove"),
   );
+}
+
+/**
+ * What the panel's buttons do.
+ * @param {{id: string, api: import("../api.js").ServiceApi, world: {members: Map<string, any>}, thing: string,
+ *   reload: () => Promise<unknown>}} page  `thing`: what the root is, like `campaign`; `reload` reads the members again
+ */
+export function memberActions({ id, api, world, thing, reload }) {
+  return {
+    addMember: async (form) => {
+      await api.addMember(id, Object.fromEntries(new FormData(form)));
+      form.reset();
+      await reload();
+    },
+    changeRole: async (select) => {
+      try {
+        await api.changeRole(id, select.dataset.user, select.value);
+      } finally {
+        await reload(); // even if it was refused: the choice must show the current role
+      }
+    },
+    removeMember: ({ dataset }) => {
+      const { name } = world.members.get(dataset.user);
+      openQuestion({
+        title: `Remove ${name}?`,
+        text: `${name} no longer sees this ${thing}.`,
+        submit: "Remove",
+        onSubmit: async () => {
+          await api.removeMember(id, dataset.user);
+          await reload();
+        },
+      });
+    },
+  };
 }
 
 function addForm() {

@@ -1,24 +1,24 @@
-/** Shown instead of a campaign that the user may not see, or that could not be loaded. */
+/** Shown instead of a root that the user may not see, or of something that could not be loaded. */
 
 import { h, icon } from "../dom.js";
 
 /**
- * The same for a campaign that does not exist, as in the services.
- * @param {{email: string}} me
+ * The same for a root that does not exist, as in the services.
+ * @param {{email: string}} me @param {{thing: string, home: string}} words  what it is, and the link to those of the user
  */
-export function refusal({ email }) {
+export function refusal({ email }, { thing, home }) {
   return h(
     "section",
     { class: "card refusal" },
     h("span", { class: "refusal-sign" }, icon("lock")),
-    h("h1", {}, "You cannot open this campaign"),
+    h("h1", {}, `You cannot open this ${thing}`),
     h("p", {}, "You are not a member of it, or it does not exist."),
     h("p", { class: "quiet" }, "Its owner can add you by your e-mail address, ", h("strong", {}, email), "."),
     h(
       "div",
       { class: "form-foot" },
       h("button", { type: "button", class: "primary", "data-action": "reload" }, "Try again"),
-      h("a", { class: "button", href: "#/" }, "My campaigns"),
+      h("a", { class: "button", href: "#/" }, home),
     ),
   );
 }

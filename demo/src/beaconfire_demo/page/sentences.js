@@ -1,0 +1,27 @@
+/** Texts that every application's page uses. */
+
+export const ROLES = ["owner", "editor", "viewer"];
+
+/** The time of day of an entry, for the feed. */
+export function clockTime(date) {
+  return new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(date);
+}
+
+export function withArticle(role) {
+  return `${/^[aeiou]/.test(role) ? "an" : "a"} ${role}`;
+}
+
+/** A service's message as a sentence, with a capital and a full stop. @param {string} text */
+export function asSentence(text) {
+  const trimmed = String(text ?? "").trim();
+  if (trimmed === "") return "Something went wrong.";
+  const whole = trimmed[0].toUpperCase() + trimmed.slice(1);
+  return /[.!?…:”"]$/.test(whole) ? whole : `${whole}.`;
+}
+
+/** The value of a typed text: a number, true or false, otherwise the text. */
+export function typed(text) {
+  const trimmed = text.trim();
+  if (trimmed === "true" || trimmed === "false") return trimmed === "true";
+  return /^-?\d+(\.\d+)?$/.test(trimmed) ? Number(trimmed) : text;
+}

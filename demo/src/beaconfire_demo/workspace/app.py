@@ -1,0 +1,27 @@
+"""The workspace service put together."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from beaconfire_demo.workspace.migrations import MIGRATIONS
+from beaconfire_demo.workspace.settings import Settings
+from beaconfire_demo.workspace.store import OUTBOX, open_store
+from beaconfire_demo.workspace.workspaces import Workspaces
+from beaconfire_kit.access import Access
+from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.service import Service
+
+
+def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
+    """Return the application. For `on_fatal` see `Service`. Its start raises DatabaseUnusable."""
+    service = Service("workspace", settings, MIGRATIONS, look_at=OUTBOX, on_fatal=on_fatal)
+    access = service.asks_auth(
+        Access(settings, root_kind="workspace", source="workspace", service_token=settings.shown_token)
+    )
+    outbox = service.publishes(Outbox(service.database, OUTBOX))
+    store = open_store(service.database, outbox)
+    service.always(store.keep_forgetting)
+    app = service.application()
+    app.add_routes(Workspaces(access, store).routes())
+    return app
