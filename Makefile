@@ -34,7 +34,7 @@ endif
 	@$(UV) sync --frozen --quiet $(CHOSEN) $(call fetched,Python packages of uv.lock,UV_DEFAULT_INDEX)
 	@touch $@
 
-# The TypeScript compiler reads the browser client's JSDoc types.
+# The TypeScript compiler reads the browser client's JSDoc types, and esbuild measures how large its core is.
 clients/js/node_modules/.package-lock.json: clients/js/package.json clients/js/package-lock.json
 	@deploy/install-languages.sh node $(call fetched,Node,/etc/apt/sources.list. Or put node and npm on the PATH)
 	@cd clients/js && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error $(call fetched,npm packages of clients/js,NPM_CONFIG_REGISTRY)
@@ -62,7 +62,7 @@ check: setup clients/js/node_modules/.package-lock.json ## check what must hold 
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
-	@cd clients/js && npm run --silent types
+	@cd clients/js && npm run --silent types && npm run --silent size
 	@$(RUN) lint-imports
 	@$(RUN) python -m scripts.generate --check
 	@$(RUN) python -m scripts.migrations check

@@ -81,6 +81,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/settings.md": settings_page,
     "clients/js/src/errors.js": error_table.script,
     "clients/python/src/beaconfire_client/core/error_table.py": error_table.module,
+    "clients/js/src/verdicts.js": error_table.verdicts,
     "clients/js/src/events.d.ts": lambda: typescript(TYPES, head=TYPINGS_HEAD),
     "clients/js/src/messages.d.ts": lambda: message_typings(_page("PROTOCOL.md")),
     "deploy/nats/single.conf": container_config,

@@ -2,7 +2,7 @@
 
 import json
 
-from beaconfire_kit.errors import TABLE, ErrorCode
+from beaconfire_kit.errors import TABLE, ErrorCode, Retry
 
 MARK = "errors"
 LINE_LENGTH = 120
@@ -20,6 +20,15 @@ SCRIPT_HEAD = """\
 
 """
 
+VERDICTS_HEAD = """\
+// Written by `make generate` from shared/src/beaconfire_kit/errors.py. Do not edit.
+
+/**
+ * For each error code, what to do next and, if the error can close a connection, the close code (PROTOCOL.md §6).
+ * An error that is not here is not worth trying again, and closes no connection.
+ * @type {Readonly<Record<string, readonly ["no" | "token" | "backoff", number?]>>}
+ */
+"""
 
 MODULE_HEAD = '''\
 """The errors of PROTOCOL.md §6.
@@ -60,12 +69,23 @@ def module() -> str:
     return f"{MODULE_HEAD}ERRORS: Mapping[str, ErrorRow] = {{\n    row.code: row\n    for row in (\n{rows}    )\n}}\n"
 
 
+def verdicts() -> str:
+    """`clients/js/src/verdicts.js`: what the client itself needs of the table."""
+    told = [row for row in TABLE if row.close or row.retry != Retry.NO]
+    rows = "".join(f"  {row.code}: {_verdict(row)},\n" for row in told)
+    return f"{VERDICTS_HEAD}export const VERDICTS = {{\n{rows}}};\n"
+
+
 def markdown() -> str:
     """The table of PROTOCOL.md §6."""
     rows = "".join(
         f"| `{row.code}` | {row.status} | {row.close or ''} | {row.retry.value} | {row.meaning} |\n" for row in TABLE
     )
     return f"| code | HTTP | close | retry | meaning |\n|---|---|---|---|---|\n{rows}"
+
+
+def _verdict(row: ErrorCode) -> str:
+    return json.dumps([row.retry.value, row.close] if row.close else [row.retry.value])
 
 
 def _literal(row: ErrorCode) -> str:

@@ -35,10 +35,12 @@ UNTIL_HEARD = """(count) => new Promise((resolve) => {
 # A client that goes on after a reload from where it was; it says what it has heard.
 RESUME = """async ([room, user]) => {
     const { Client } = await import("/client/index.js");
+    const { keepCursor } = await import("/client/storage.js");
     const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
     const url = location.origin.replace(/^http/, "ws") + "/ws";
     const heard = (window.heard = []);
-    const client = new Client({ url, getToken: async () => accessToken, storage: "session", user });
+    const storage = keepCursor("session", { url, user });
+    const client = new Client({ url, getToken: async () => accessToken, storage });
     await new Promise((onReady) => {
         const onEvent = (event) => heard.push(event.id);
         client.subscribe(room, { onReady, onEvent }, { types: ["settlement_updated"] });

@@ -5,24 +5,20 @@
  *                                       └── refused, or ten failures in a row ──▶ error ── retry() ──▶ connecting
  *
  * There are at most two links: the one in use and the one that takes over from it, after `goaway` or on the way back to
- * a WebSocket. A link is a WebSocket or, where those are blocked, a fallback over HTTP (`ways.js`).
+ * a WebSocket. A link is a WebSocket or, where those are blocked, a fallback over HTTP (`detour.js`).
  */
 
 import { Backoff, MAX_ATTEMPTS } from "./backoff.js";
 import { Cursor, isCursor } from "./cursor.js";
 import { Emitter, guarded } from "./emitter.js";
-import { FallbackLink } from "./fallback.js";
 import { Health } from "./health.js";
-import { KeptCursor } from "./kept.js";
 import { describeClose, isTooLarge, retryOf } from "./protocol.js";
-import { Renewal } from "./renewal.js";
 import { RoomTable } from "./room.js";
-import { NotSeen, SEEN_TIMEOUT_MS, Sightings } from "./seen.js";
 import { bytesOf, LEAST_FRAME_BYTES, USUAL_FRAME_BYTES } from "./size.js";
 import { Store } from "./store.js";
 import { browser, systemClock } from "./surroundings.js";
+import { Timer } from "./timer.js";
 import { BROKE_OFF, Link } from "./link.js";
-import { Ways } from "./ways.js";
 
 const NAME = "beaconfire-js";
 const VERSION = "0.1.0";
@@ -31,19 +27,26 @@ const VERSION = "0.1.0";
 const CONNECT_TIMEOUT_MS = 10_000;
 /** How long one way may take if another one is left to try: a proxy may swallow a handshake, or keep back a stream. */
 const WAY_TIMEOUT_MS = 5000;
-/** Pauses between attempts to get back to a WebSocket: 5, 10, 20 … 300 s. */
-const FIRST_RETURN_MS = 5000;
-const LAST_RETURN_MS = 300_000;
 /** A connection that lasted this long is a success. One that ends sooner counts as a failed attempt, to avoid a loop. */
 const STABLE_MS = 5000;
 /** The longest random delay that a client adds to `afterMs` of a `goaway`. */
 const MOST_SPREAD_MS = 1000;
 /** Without a network, attempts do not count, and the client makes one this often: the browser may be wrong. */
 const OFFLINE_PAUSE_MS = 30_000;
+/** How many event ids are remembered for `seen`: an event may arrive before the answer that names it. */
+const REMEMBERED_IDS = 1000;
+/** How long `getToken` may take. */
+const TOKEN_TIMEOUT_MS = 15_000;
 /** The error's code when every attempt has failed. */
 const UNREACHABLE = "unreachable";
 
-/** @typedef {Link | FallbackLink} AnyLink */
+/** @typedef {Link | import("./fallback.js").FallbackLink} AnyLink */
+/** @typedef {import("./detour.js").Detour} Detour */
+/** @typedef {import("./renewal.js").Renewal} Renewal */
+/** @typedef {import("./seen.js").Sightings} Sightings */
+/** @type {import("./ways.js").Transport[]} */
+const TRANSPORTS = ["auto", "websocket", "sse", "poll"];
+
 /** @typedef {"disconnected" | "connecting" | "connected" | "error"} State */
 /** @typedef {"connect" | "reconnect" | "refused" | "expiring"} TokenReason */
 /** @typedef {import("./events.d.ts").EventType} EventType */
@@ -51,8 +54,6 @@ const UNREACHABLE = "unreachable";
 /** @typedef {import("./protocol.js").Frame} Frame */
 /** @typedef {import("./protocol.js").Refusal} Refusal */
 /** @typedef {import("./messages.d.ts").ResyncReason} ResyncReason */
-
-/** @typedef {import("./messages.d.ts").PresenceStatus} PresenceStatus */
 
 /**
  * @typedef {object} Status
@@ -92,13 +93,18 @@ const UNREACHABLE = "unreachable";
  */
 
 /**
+ * `signal` is aborted when `tokenTimeoutMs` has passed.
+ * @typedef {(why: {reason: TokenReason, signal: AbortSignal}) => string | Promise<string>} GetToken
+ */
+
+/**
  * @typedef {object} ClientOptions
  * @property {string} url  ws:// or wss://
- * @property {(why: {reason: TokenReason}) => string | Promise<string>} getToken  returns an access token. Reject with an error that has
- *   `retry: "no"` if trying again is useless, as after a sign-out. Any other rejection counts as a failed attempt
- * @property {"session" | "local" | import("./kept.js").CursorStorage} [storage]  keeps the cursor, so that the page resumes
- *   after a reload. Only for applications that keep their state over a reload too. Needs `user`
- * @property {string} [user]  the id of the user whose cursor is kept
+ * @property {GetToken} getToken  returns an access token. Reject with an error that has `retry: "no"` if trying again is useless,
+ *   as after a sign-out. Any other rejection counts as a failed attempt
+ * @property {number} [tokenTimeoutMs]  how long `getToken` may take, 15,000 by default
+ * @property {import("./storage.js").KeptCursor} [storage]  keeps the cursor, so that the page resumes after a reload. Only for
+ *   applications that keep their state over a reload too
  * @property {number} [maxPauseMs]  the longest pause between two attempts, 32,000 by default. At least 1000
  * @property {boolean} [batch]  ask the gateway for several events in one message, which busy pages parse faster
  * @property {boolean} [debug]  print what is sent and received on the console, without tokens
@@ -126,47 +132,44 @@ export function connect(options) {
   return client;
 }
 
+const CLOSED = { state: "disconnected", attempt: 0, maxAttempts: MAX_ATTEMPTS, isReconnect: false, isLive: false, isDegraded: false };
+
 export class Client {
   #options;
   #clock;
   #surroundings;
-  /** @type {import("./emitter.js").Report | undefined} Gets what a handler throws. */
-  #thrown;
+  /** @type {import("./emitter.js").Report} */
+  #report;
   /** @type {Emitter<ClientEvents>} */
   #emitter;
   #cursor = new Cursor();
   #backoff;
   #health;
+  /** @type {Renewal | undefined} Loaded when a token expires. */
   #renewal;
   #rooms;
-  #kept;
+  /** @type {Sightings | undefined} Loaded with the first `seen`. */
   #sightings;
-  #ways;
+  /** @type {Set<string>} The ids of the last events. */
+  #recent = new Set();
+  #resyncs = 0;
+  /** @type {Detour | null} Loaded when a WebSocket does not get through. */
+  #detour = null;
+  #transport;
 
   /**
    * The status of the connection, with each change of it.
    * @type {Store<Status>}
    */
-  connection = new Store({
-    state: "disconnected",
-    attempt: 0,
-    maxAttempts: MAX_ATTEMPTS,
-    isReconnect: false,
-    isLive: false,
-    isDegraded: false,
-  });
+  connection;
   /** @type {Status["reason"]} Why the last connection or attempt ended. */
   #reason;
-  /** @type {PresenceStatus} */
-  #presence = "online";
   /** @type {AnyLink | null} The link in use. */
   #link = null;
   /** @type {AnyLink | null} The link that is being opened. */
   #candidate = null;
-  /** Whether the candidate only tries whether a WebSocket works again. */
-  #isReturning = false;
-  /** @type {string | null} The token of the candidate; null if it is not there yet. */
-  #token = null;
+  /** The token of the candidate. */
+  #token = "";
   /** The last acknowledged session. The gateway may not know yet that its connection is gone. */
   #sessionId = "";
   /** The largest message to send: the limit of the last gateway or, before the first ack, the smallest possible limit. */
@@ -180,20 +183,16 @@ export class Client {
   #isProven = false;
   /** Set by a success, so that a refused token is renewed only once. */
   #mayRenew = true;
+  /** Whether the last token was refused, and there is no new one yet. */
+  #isRefused = false;
   /** @type {number | undefined} The last close code, until a gateway has acknowledged a `connect` that reports it. */
   #lastClose;
   #lastId = 0;
   /** @type {Map<number, (answer: Frame) => void>} Handlers for the answers to messages of the socket in use, by id. */
   #unanswered = new Map();
-  /** @type {unknown} */
-  #attemptTimer = null;
-  /** @type {unknown} */
-  #pauseTimer = null;
-  /** @type {unknown} */
-  #stableTimer = null;
-  /** @type {unknown} */
-  #returnTimer = null;
-  #returnPauseMs = FIRST_RETURN_MS;
+  #attemptTimer;
+  #pauseTimer;
+  #stableTimer;
   /** @type {(() => void) | null} */
   #unwatch = null;
 
@@ -201,15 +200,22 @@ export class Client {
   constructor(options) {
     this.debug = options.debug ?? false;
     this.#options = options;
-    const { onError } = options;
-    this.#thrown = onError && ((/** @type {unknown} */ error) => this.#report({ kind: "handler", error }));
-    this.#emitter = new Emitter(this.#thrown);
+    this.#report = (problem) => {
+      const { onError } = options;
+      if (onError) guarded(({ error }) => console.error(error), onError, problem);
+      else if (problem.kind === "handler") console.error("beaconfire: a handler threw", problem.error);
+    };
+    this.#emitter = new Emitter(this.#report);
+    this.connection = new Store(/** @type {Status} */ (CLOSED), this.#report);
     this.#clock = options.clock ?? systemClock;
     this.#surroundings = options.surroundings ?? browser;
-    this.#ways = new Ways(options.transport ?? "auto", {
-      WebSocket: options.WebSocket ?? globalThis.WebSocket,
-      fetch: options.fetch ?? globalThis.fetch,
-    });
+    this.#attemptTimer = new Timer(this.#clock);
+    this.#pauseTimer = new Timer(this.#clock);
+    this.#stableTimer = new Timer(this.#clock);
+    this.#transport = options.transport ?? "auto";
+    if (!TRANSPORTS.includes(this.#transport)) {
+      throw new TypeError(`transport: expected one of ${TRANSPORTS}, got ${this.#transport}`);
+    }
     const random = options.random ?? Math.random;
     this.#backoff = new Backoff(random, options.maxPauseMs);
     this.#health = new Health(
@@ -217,19 +223,10 @@ export class Client {
       () => this.#request({ type: "ping" }) > 0,
       () => this.#link && this.#lost(this.#link, BROKE_OFF, "No answer to a ping"),
     );
-    this.#renewal = new Renewal(this.#clock, {
-      getToken: () => this.#fetchToken("expiring"),
-      send: (token, onAnswer) => this.#request({ type: "refresh", token }, (answer) => onAnswer(answer.success)),
-    });
     /** @type {import("./room.js").Send} */
     const send = (message, onAnswer) => this.#request(message, ({ error, rooms }) => onAnswer({ error, rooms }));
-    this.#rooms = new RoomTable(this.#clock, random, send, this.#cursor, {
-      onThrown: this.#thrown,
-      onRefused: (error, room) => this.#report({ kind: "room", error, room }),
-    });
-    this.#sightings = new Sightings(this.#clock, (mark) => this.#hasReached(mark));
-    this.#kept = new KeptCursor(options.storage, options.url, options.user);
-    const kept = this.#kept.read();
+    this.#rooms = new RoomTable(this.#clock, random, send, this.#cursor, this.#report);
+    const kept = options.storage?.read();
     if (isCursor(kept)) this.#cursor.reset(kept);
   }
 
@@ -282,6 +279,7 @@ export class Client {
       onOnline: () => this.#networkIsBack(),
       onOffline: () => this.#health.check(),
       onAwake: () => this.#wake(),
+      onFreeze: () => this.#freeze(),
     });
     this.#backoff.reset();
     this.#mayRenew = true;
@@ -317,43 +315,58 @@ export class Client {
   }
 
   /**
-   * Set the status that others see in the rooms of this client. It is kept over reconnects.
-   * @param {PresenceStatus} status
+   * Send a message of the protocol that needs no answer, such as `presence`. Returns false without a connection.
+   * @param {Frame} message
    */
-  setPresence(status) {
-    this.#presence = status;
-    this.#request({ type: "presence", status });
+  tell(message) {
+    return this.#request(message) > 0;
   }
 
   /**
    * Wait until a change has come back. Resolves when its event was passed to its handlers. If no subscription wants the event,
-   * it resolves when everything up to its offset was applied. Rejects with `NotSeen`, whose code is `timeout`, `closed` (the
-   * client is not connected, or stopped) or `resync` (events were missed, and the state is loaded again anyway).
+   * it resolves when everything up to its offset was applied. Rejects with `NotSeen` (`@beaconfire/client/seen`), whose code is
+   * `timeout`, `closed` (the client is not connected, or stopped) or `resync` (events were missed, and the state is loaded
+   * again anyway).
    * @param {string | number | null | undefined} mark  `X-Beaconfire-Offset` or `X-Beaconfire-Pending` of the answer to the
    *   change. If the answer has neither, the change caused no event, and there is nothing to wait for
    * @param {{timeoutMs?: number}} [options]
    * @returns {Promise<void>}
    */
-  async seen(mark, { timeoutMs = SEEN_TIMEOUT_MS } = {}) {
-    if (!(timeoutMs > 0)) throw new TypeError(`timeoutMs: expected a number above 0, got ${timeoutMs}`);
-    if (this.state === "disconnected") throw new NotSeen("closed", "Not connected: call connect() first");
-    if (this.state === "error") throw new NotSeen("closed", `Not connected: ${this.status.error?.message}`);
-    return this.#sightings.wait(mark, timeoutMs);
+  async seen(mark, options = {}) {
+    const resyncs = this.#resyncs;
+    const { Sightings } = await import("./seen.js");
+    this.#sightings ??= new Sightings(this.#clock, {
+      hasSeen: (id) => this.#recent.has(id),
+      servedUpTo: () => this.#cursor.value && this.#rooms.servedUpTo(this.#cursor.value),
+    });
+    return this.#sightings.wait(mark, { ...options, status: this.status, hasMissed: resyncs !== this.#resyncs });
   }
 
   // Opening.
 
   /** @param {Exclude<TokenReason, "expiring">} reason */
   #dial(reason) {
-    this.#clock.clearTimeout(this.#pauseTimer);
-    const link = this.#propose(this.#ways.first);
+    this.#pauseTimer.stop();
+    const link = this.#propose(this.#detour?.first ?? "websocket");
     if (this.#link === null) this.#setState("connecting", { attempt: this.#backoff.attempt });
-    const onTimeout = () => this.#failed(link, BROKE_OFF, "No connection in time");
-    this.#attemptTimer = this.#clock.setTimeout(onTimeout, CONNECT_TIMEOUT_MS);
-    this.#fetchToken(reason).then(
-      (token) => link === this.#candidate && this.#open(link, token),
+    this.#attemptTimer.stop();
+    this.#fetchToken(this.#isRefused ? "refused" : reason).then(
+      (token) => {
+        if (link !== this.#candidate) return;
+        this.#isRefused = false;
+        this.#allow(link, CONNECT_TIMEOUT_MS);
+        this.#open(link, token);
+      },
       (error) => this.#failed(link, BROKE_OFF, `Could not get a token: ${error?.message ?? error}`, error?.retry === "no"),
     );
+  }
+
+  /**
+   * Give the candidate some time.
+   * @param {AnyLink} link @param {number} ms
+   */
+  #allow(link, ms) {
+    this.#attemptTimer.set(ms, () => this.#notThrough(link, BROKE_OFF, `No connection in time (${link.way})`));
   }
 
   /**
@@ -362,7 +375,6 @@ export class Client {
    * @returns {AnyLink}
    */
   #propose(way) {
-    const { url, batch, fetch = globalThis.fetch, WebSocket = globalThis.WebSocket } = this.#options;
     /** @type {import("./link.js").LinkHandlers} */
     const handlers = {
       onOpen: () => this.#introduce(link),
@@ -371,33 +383,53 @@ export class Client {
     };
     /** @type {AnyLink} */
     const link =
-      way === "websocket"
-        ? new Link(url, WebSocket, handlers, batch)
-        : new FallbackLink(way, url, { fetch, clock: this.#clock }, handlers);
+      way === "websocket" || this.#detour === null
+        ? new Link(this.#options.url, this.#WebSocket, handlers, this.#options.batch)
+        : this.#detour.link(way, handlers);
     this.#candidate = link;
-    this.#isReturning = false;
     return link;
+  }
+
+  get #WebSocket() {
+    return this.#options.WebSocket ?? globalThis.WebSocket;
+  }
+
+  /** Whether HTTP may take the place of a WebSocket that does not get through. */
+  get #mayDetour() {
+    return this.#transport !== "websocket" && this.#link === null;
   }
 
   /** @param {TokenReason} reason */
   async #fetchToken(reason) {
+    const { getToken, tokenTimeoutMs = TOKEN_TIMEOUT_MS } = this.#options;
+    const abort = new AbortController();
+    const { signal } = abort;
+    /** @type {unknown} */
+    let timer;
+    const late = new Promise((_, reject) => {
+      const onTimeout = () => (abort.abort(), reject(new Error(`getToken took longer than ${tokenTimeoutMs / 1000} s`)));
+      timer = this.#clock.setTimeout(onTimeout, tokenTimeoutMs);
+    });
     try {
-      const token = await this.#options.getToken({ reason });
+      const token = await Promise.race([getToken({ reason, signal }), late]);
       if (typeof token !== "string" || token === "") throw new TypeError(`getToken: expected a token, got ${typeof token}`);
       return token;
     } catch (error) {
       this.#report({ kind: "token", error });
       throw error;
+    } finally {
+      this.#clock.clearTimeout(timer);
     }
   }
 
   /** @param {AnyLink} link @param {string} token */
   #open(link, token) {
     this.#token = token;
-    if (this.#link === null && this.#ways.after(link.way) !== null) {
-      this.#clock.clearTimeout(this.#attemptTimer);
-      const onTimeout = () => this.#notThrough(link, BROKE_OFF, `No connection in time (${link.way})`);
-      this.#attemptTimer = this.#clock.setTimeout(onTimeout, WAY_TIMEOUT_MS);
+    if (link.way === "websocket" && this.#mayDetour) {
+      const isPossible = this.#transport === "auto" && typeof this.#WebSocket === "function";
+      if (!isPossible) return this.#notThrough(link, BROKE_OFF, "There is no WebSocket");
+      // Not for long, if there is another way.
+      if (!this.#isKnown && this.#detour?.after("websocket") !== null) this.#allow(link, WAY_TIMEOUT_MS);
     }
     try {
       link.open();
@@ -412,52 +444,41 @@ export class Client {
    */
   #notThrough(link, code, reason) {
     if (link !== this.#candidate) return;
-    this.#ways.failed(link.way);
-    const next = code === BROKE_OFF && this.#link === null ? this.#ways.after(link.way) : null; // else the old link works
-    if (next === null) return this.#failed(link, code, reason);
-    this.#log("×", { code, reason });
-    this.#dropCandidate();
-    const other = this.#propose(next);
-    const onTimeout = () => this.#notThrough(other, BROKE_OFF, `No connection in time (${next})`);
-    this.#attemptTimer = this.#clock.setTimeout(onTimeout, CONNECT_TIMEOUT_MS);
-    this.#open(other, this.#token ?? "");
+    if (code !== BROKE_OFF || !this.#mayDetour) return this.#failed(link, code, reason); // else the old link works
+    this.#attemptTimer.stop();
+    this.#withDetour(
+      (detour) => {
+        if (link !== this.#candidate) return;
+        detour.failed(link.way);
+        const next = detour.after(link.way);
+        if (next === null) return this.#failed(link, code, reason);
+        this.#log("×", { code, reason });
+        this.#dropCandidate();
+        const other = this.#propose(next);
+        this.#allow(other, detour.after(next) === null ? CONNECT_TIMEOUT_MS : WAY_TIMEOUT_MS);
+        this.#open(other, this.#token);
+      },
+      (error) => this.#failed(link, code, `${reason}. The fallback could not be loaded: ${error}`),
+    );
   }
 
-  /** Without a WebSocket, try now and then whether one works. */
-  #returnLater() {
-    this.#clock.clearTimeout(this.#returnTimer);
-    this.#returnTimer = this.#clock.setTimeout(() => this.#returnNow(), this.#returnPauseMs);
-    this.#returnPauseMs = Math.min(LAST_RETURN_MS, this.#returnPauseMs * 2);
+  /** @param {(detour: Detour) => void} use @param {(error: unknown) => void} onError */
+  #withDetour(use, onError) {
+    if (this.#detour !== null) return use(this.#detour);
+    import("./detour.js").then(({ Detour }) => {
+      const { url, fetch = globalThis.fetch } = this.#options;
+      const means = { url, transport: this.#transport, fetch, WebSocket: this.#WebSocket, clock: this.#clock, knowsSocket: this.#isKnown };
+      use((this.#detour ??= new Detour(means, () => this.#moveSoon(0, 0))));
+    }, onError);
   }
 
-  #returnNow() {
-    if (this.#link === null || !this.#ways.isSecondBest(this.#link.way)) return;
-    if (this.#candidate !== null) return this.#returnLater();
-    const link = this.#propose("websocket");
-    this.#isReturning = true;
-    const onTimeout = () => this.#failed(link, BROKE_OFF, "No connection in time");
-    this.#attemptTimer = this.#clock.setTimeout(onTimeout, CONNECT_TIMEOUT_MS);
-    this.#token = null; // fetched once the socket is open: mostly it will not be
-    try {
-      link.open();
-    } catch (error) {
-      this.#failed(link, BROKE_OFF, String(error));
-    }
+  /** Whether there was a connection before. */
+  get #isKnown() {
+    return this.status.isReconnect;
   }
 
   /** @param {AnyLink} link */
   #introduce(link) {
-    if (this.#token === null) {
-      this.#fetchToken("reconnect").then(
-        (token) => {
-          if (link !== this.#candidate) return;
-          this.#token = token;
-          this.#introduce(link);
-        },
-        (error) => this.#failed(link, BROKE_OFF, `Could not get a token: ${error?.message ?? error}`),
-      );
-      return;
-    }
     const message = {
       type: "connect",
       id: (this.#lastId += 1),
@@ -475,27 +496,24 @@ export class Client {
 
   /** @param {AnyLink} link @param {Frame} ack */
   #accept(link, ack) {
-    this.#clock.clearTimeout(this.#attemptTimer);
+    this.#attemptTimer.stop();
     const leftAt = this.#cursor.value;
     this.#candidate = null;
     this.#retryAfterMs = 0;
     this.#lastClose = undefined;
     this.#leaveLink(); // the old connection, if any: from the ack on, only the new one counts
     this.#link = link;
-    this.#ways.worked(link.way);
-    if (link.way === "websocket") this.#returnPauseMs = FIRST_RETURN_MS;
-    else if (this.#ways.isSecondBest(link.way)) this.#returnLater();
+    this.#detour?.worked(link.way);
     this.#sessionId = ack["sessionId"];
     this.#maxFrameBytes = ack["limits"]?.maxFrameBytes ?? USUAL_FRAME_BYTES;
     this.#isDegraded = ack["degraded"] === true; // before the state is emitted: the light must not flash green
-    if (this.#options.user && ack["userId"] !== this.#options.user) this.#kept.stop();
+    this.#options.storage?.connectedAs(ack["userId"]);
     this.#cursor.begin(ack["cursor"]);
     this.#isProven = false;
-    this.#stableTimer = this.#clock.setTimeout(() => this.#prove(), STABLE_MS);
+    this.#stableTimer.set(STABLE_MS, () => this.#prove());
     this.#health.start(ack["heartbeatS"]);
     this.#setState("connected");
     if (this.#link !== link) return; // a handler has closed it
-    if (this.#presence !== "online") this.setPresence(this.#presence); // the status ended with the last session
     this.#sayDegraded("broker_unreachable"); // or `live`: the old gateway's trouble is not the new one's
     this.#rooms.connected(ack["rooms"] ?? {}, leftAt, this.#maxFrameBytes);
     this.#moved();
@@ -517,9 +535,8 @@ export class Client {
   #failed(link, code, reason, isFinal = false) {
     if (link !== this.#candidate) return;
     this.#log("×", { code, reason });
-    const wasReturning = this.#isReturning;
     this.#dropCandidate();
-    if (wasReturning) return this.#returnLater(); // the link in use still works
+    if (this.#link !== null && this.#link.way !== link.way) return this.#detour?.worked(this.#link.way); // it looks again later
     this.#lastClose = code;
     if (this.#link === null) this.#reason = describeClose(code, reason);
     this.#countFailure();
@@ -542,7 +559,6 @@ export class Client {
     this.#rooms.lost();
     this.#lastClose = code;
     this.#reason = describeClose(code, reason);
-    if (this.#isReturning) this.#dropCandidate();
     if (this.#candidate !== null) return this.#setState("connecting", { attempt: this.#backoff.attempt });
     if (!this.#isProven) this.#countFailure();
     this.#goOn(code, reason, false);
@@ -561,6 +577,7 @@ export class Client {
     if (retry === "token" && !this.#mayRenew) return this.#stop(describeClose(code, reason));
     if (retry === "token") {
       this.#mayRenew = false;
+      this.#isRefused = true;
       return this.#dial("refused");
     }
     if (this.#backoff.isExhausted) {
@@ -574,8 +591,7 @@ export class Client {
     const pause = isOffline ? OFFLINE_PAUSE_MS : this.#backoff.next() + this.#retryAfterMs;
     this.#retryAfterMs = 0;
     if (this.#link === null) this.#setState("connecting", { attempt: this.#backoff.attempt });
-    this.#clock.clearTimeout(this.#pauseTimer);
-    this.#pauseTimer = this.#clock.setTimeout(() => this.#dial("reconnect"), pause);
+    this.#pauseTimer.set(pause, () => this.#dial("reconnect"));
   }
 
   /** Without a network an attempt says nothing about the gateway. */
@@ -584,12 +600,11 @@ export class Client {
   }
 
   #networkIsBack() {
-    this.#ways.forget();
-    this.#returnPauseMs = FIRST_RETURN_MS;
     if (this.#link !== null) {
-      this.#health.check();
-      return this.#returnNow();
+      this.#detour?.look();
+      return this.#health.check();
     }
+    this.#detour?.forget();
     if (this.state !== "connecting" && !this.#hasGivenUp) return;
     this.#dropCandidate(); // an earlier attempt may hang in a network that is gone
     this.retry();
@@ -597,9 +612,16 @@ export class Client {
 
   /** The user is back at the page: stop waiting, and try again even after the last attempt. */
   #wake() {
-    if (this.#link !== null) return this.#health.check();
+    this.#health.check(); // it finds a socket that was closed while the page was frozen
     if (this.#hasGivenUp) return this.retry();
-    if (this.state === "connecting" && this.#candidate === null) this.#dial("reconnect");
+    if (this.state === "connecting" && this.#link === null && this.#candidate === null) this.#dial("reconnect");
+  }
+
+  /** The page goes into the browser's back/forward cache, which takes only pages without a socket. */
+  #freeze() {
+    if (this.state !== "connecting" && this.state !== "connected") return;
+    this.#hangUp();
+    this.#setState("connecting", { attempt: this.#backoff.attempt });
   }
 
   /** Whether it stopped only because no gateway answered. */
@@ -621,18 +643,17 @@ export class Client {
   }
 
   #dropCandidate() {
-    this.#clock.clearTimeout(this.#attemptTimer);
-    this.#isReturning = false;
+    this.#attemptTimer.stop();
     this.#candidate?.abandon();
     this.#candidate = null;
   }
 
   #leaveLink() {
-    this.#clock.clearTimeout(this.#stableTimer);
-    this.#clock.clearTimeout(this.#pauseTimer);
-    this.#clock.clearTimeout(this.#returnTimer);
+    this.#stableTimer.stop();
+    this.#pauseTimer.stop();
+    this.#detour?.stop();
     this.#health.stop();
-    this.#renewal.stop();
+    this.#renewal?.stop();
     this.#unanswered.clear();
     this.#isDegraded = false;
     this.#link?.abandon();
@@ -657,17 +678,8 @@ export class Client {
   /** Something was applied: store the cursor, and resolve `seen` promises. */
   #moved() {
     const cursor = this.#cursor.value;
-    this.#kept.write(cursor && this.#rooms.servedUpTo(cursor));
-    this.#sightings.look();
-  }
-
-  /** @param {string | number} mark */
-  #hasReached(mark) {
-    const cursor = this.#cursor.value;
-    if (cursor === undefined) return false;
-    const served = new Cursor();
-    served.reset(this.#rooms.servedUpTo(cursor));
-    return served.hasReached(typeof mark === "number" ? `${this.#cursor.epoch}:${mark}` : mark);
+    this.#options.storage?.write(cursor && this.#rooms.servedUpTo(cursor));
+    this.#sightings?.look();
   }
 
   /** @param {Frame} frame */
@@ -688,11 +700,12 @@ export class Client {
         return this.#emitter.emit("left", { room: frame["room"], reason: frame["reason"] });
       case "presence":
       case "typing":
+      case "selection":
         return this.#rooms.people(frame);
       case "role.changed":
         return this.#emitter.emit("role", { root: frame["root"], role: frame["role"] });
       case "token.expiring":
-        return this.#renewal.start(frame["inS"]);
+        return void this.#renew(frame["inS"]);
       case "degraded":
         this.#isDegraded = true;
         return this.#sayDegraded(frame["reason"]);
@@ -715,7 +728,7 @@ export class Client {
    */
   #sayDegraded(reason) {
     const status = this.status;
-    if (status.isDegraded !== this.#isDegraded) this.connection.set({ ...status, isDegraded: this.#isDegraded }, this.#thrown);
+    if (status.isDegraded !== this.#isDegraded) this.connection.set({ ...status, isDegraded: this.#isDegraded });
     if (this.#isDegraded === this.#saidDegraded) return;
     this.#saidDegraded = this.#isDegraded;
     if (this.#isDegraded) this.#emitter.emit("degraded", { reason });
@@ -725,17 +738,24 @@ export class Client {
   /** @param {EventFrame} frame */
   #takeEvent(frame) {
     // An event without an offset is ephemeral: not stored, never repeated, and it does not touch the cursor.
-    if (frame.offset !== undefined && !this.#cursor.take(frame.offset)) return;
+    if (frame.offset !== undefined && !this.#cursor.takeIn(this.#cursor.epoch, frame.offset)) return;
     this.#emitter.emit("event", frame);
     this.#rooms.deliver(frame);
-    this.#sightings.note(frame.event.id);
+    this.#note(frame);
   }
 
   /** @param {{id: number, rooms: string[], events: EventFrame[]}} restored */
   #takeRestored(restored) {
     this.#emitter.emit("restored", { rooms: restored.rooms, events: restored.events });
     this.#rooms.restore(restored);
-    for (const { event } of restored.events) this.#sightings.note(event.id);
+    for (const frame of restored.events) this.#note(frame);
+  }
+
+  /** @param {EventFrame} frame */
+  #note({ event: { id } }) {
+    this.#recent.delete(id);
+    this.#recent.add(id);
+    if (this.#recent.size > REMEMBERED_IDS) this.#recent.delete(/** @type {string} */ (this.#recent.values().next().value));
   }
 
   /** @param {Frame} answer */
@@ -757,7 +777,23 @@ export class Client {
     this.#cursor.reset(cursor);
     this.#emitter.emit("resync", { rooms, reason, cursor });
     this.#rooms.resync({ rooms, reason, cursor });
-    this.#sightings.skipped(this.#cursor.epoch);
+    this.#resyncs += 1;
+    this.#sightings?.skipped(this.#cursor.epoch);
+  }
+
+  /**
+   * Replace the token without a reconnect.
+   * @param {number} inS
+   */
+  async #renew(inS) {
+    const link = this.#link;
+    const { Renewal } = await import("./renewal.js");
+    if (this.#link !== link) return;
+    this.#renewal ??= new Renewal(this.#clock, {
+      getToken: () => this.#fetchToken("expiring"),
+      send: (token, onAnswer) => this.#request({ type: "refresh", token }, (answer) => onAnswer(answer.success)),
+    });
+    this.#renewal.start(inS);
   }
 
   /**
@@ -769,8 +805,7 @@ export class Client {
   #moveSoon(afterMs, withinMs) {
     const spreadMs = Math.min(MOST_SPREAD_MS, Math.max(0, withinMs - afterMs) / 4);
     const pause = afterMs + (this.#options.random ?? Math.random)() * spreadMs;
-    this.#clock.clearTimeout(this.#pauseTimer);
-    this.#pauseTimer = this.#clock.setTimeout(() => this.#candidate ?? this.#dial("reconnect"), pause);
+    this.#pauseTimer.set(pause, () => this.#candidate ?? this.#dial("reconnect"));
   }
 
   /**
@@ -809,18 +844,10 @@ export class Client {
       ...(this.#reason && { reason: this.#reason }),
     };
     this.#log("=", status);
-    if (state === "disconnected") this.#sightings.fail("closed", "The client was closed");
-    if (state === "error") {
-      this.#sightings.fail("closed", `The connection ended: ${error?.message}`);
-      this.#report({ kind: "connection", error });
-    }
-    this.connection.set(status, this.#thrown);
+    this.#sightings?.look(status);
+    if (state === "error") this.#report({ kind: "connection", error });
+    this.connection.set(status);
     if (this.status === status) this.#emitter.emit("state", status);
-  }
-
-  /** @param {Problem} problem */
-  #report(problem) {
-    guarded(undefined, this.#options.onError, problem);
   }
 
   /** @param {string} direction @param {object} message */

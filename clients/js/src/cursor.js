@@ -21,17 +21,6 @@ export class Cursor {
   }
 
   /**
-   * Move to an event's offset. Events at or below the cursor are dropped.
-   * @param {number} offset
-   * @returns {boolean} whether to apply it
-   */
-  take(offset) {
-    if (offset <= this.#offset) return false;
-    this.#offset = offset;
-    return true;
-  }
-
-  /**
    * Move to a `position`: only forward, and only within the epoch.
    * @param {string} text
    */
@@ -53,11 +42,12 @@ export class Cursor {
   }
 
   /**
-   * Like `take`, for a subscription, which is not told when an epoch begins: an event of another epoch is new.
+   * Move to an event's offset. Events at or below the cursor are dropped. An event of another epoch is new.
    * @param {string} epoch @param {number} offset
+   * @returns {boolean} whether to apply it
    */
   takeIn(epoch, offset) {
-    if (epoch === this.#epoch) return this.take(offset);
+    if (epoch === this.#epoch && offset <= this.#offset) return false;
     this.#epoch = epoch;
     this.#offset = offset;
     return true;

@@ -1,8 +1,8 @@
 /** Named events with handlers. A handler that throws affects neither the other handlers nor the client. */
 
 /**
- * Gets the errors of an application's handlers.
- * @typedef {(error: unknown) => void} Report
+ * Gets what goes wrong. What a handler throws has the kind `handler`.
+ * @typedef {(problem: import("./client.js").Problem) => void} Report
  */
 
 /** @template {Record<string, any>} Events */
@@ -11,7 +11,7 @@ export class Emitter {
   #handlers = new Map();
   #report;
 
-  /** @param {Report} [report] */
+  /** @param {Report} report */
   constructor(report) {
     this.#report = report;
   }
@@ -42,9 +42,9 @@ export class Emitter {
 }
 
 /**
- * Call an application's handler. If it throws, the error is reported or, without `report`, printed on the console.
+ * Call an application's handler. If it throws, the error is reported.
  * @template {any[]} Args
- * @param {Report | undefined} report
+ * @param {Report} report
  * @param {((...args: Args) => unknown) | undefined} handler
  * @param {Args} args
  */
@@ -52,7 +52,6 @@ export function guarded(report, handler, ...args) {
   try {
     handler?.(...args);
   } catch (error) {
-    if (report) report(error);
-    else console.error("beaconfire: a handler threw", error);
+    report({ kind: "handler", error });
   }
 }

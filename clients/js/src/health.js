@@ -1,5 +1,7 @@
 /** Checks that the gateway is still there: `ping` after 1.1 × `heartbeatS` of silence (PROTOCOL.md §5, "Heartbeat"). */
 
+import { Timer } from "./timer.js";
+
 /** How long to wait for the answer to a ping before reconnecting. */
 export const ANSWER_MS = 5000;
 const PULSE_MS = 5000;
@@ -12,10 +14,8 @@ export class Health {
   #onDead;
   #heartbeatMs = 0;
   #isAsking = false;
-  /** @type {unknown} */
-  #timer = null;
-  /** @type {unknown} */
-  #pulse = null;
+  #timer;
+  #pulse;
 
   /**
    * @param {import("./surroundings.js").Clock} clock
@@ -24,6 +24,8 @@ export class Health {
    */
   constructor(clock, ping, onDead) {
     this.#clock = clock;
+    this.#timer = new Timer(clock);
+    this.#pulse = new Timer(clock);
     this.#ping = ping;
     this.#onDead = onDead;
   }
@@ -39,24 +41,23 @@ export class Health {
   stop() {
     this.#heartbeatMs = 0;
     this.#clear();
-    this.#clock.clearTimeout(this.#pulse);
+    this.#pulse.stop();
   }
 
   /** Detect sleep with the clock: if the page stays visible, nothing else shows it. */
   #beat() {
     const due = this.#clock.now() + PULSE_MS;
-    this.#clock.clearTimeout(this.#pulse);
-    this.#pulse = this.#clock.setTimeout(() => {
+    this.#pulse.set(PULSE_MS, () => {
       this.#beat();
       if (this.#clock.now() - due > LATE_MS) this.check();
-    }, PULSE_MS);
+    });
   }
 
   /** Something arrived. Every message is a sign of life, not only the answer to a ping. */
   heard() {
     if (this.#heartbeatMs === 0) return;
     this.#clear();
-    this.#timer = this.#clock.setTimeout(() => this.check(), this.#heartbeatMs);
+    this.#timer.set(this.#heartbeatMs, () => this.check());
   }
 
   /** Ask now: the machine may have slept, or the network changed. */
@@ -64,13 +65,13 @@ export class Health {
     if (this.#heartbeatMs === 0 || this.#isAsking) return;
     this.#clear();
     this.#isAsking = true;
-    this.#timer = this.#clock.setTimeout(this.#onDead, ANSWER_MS);
+    this.#timer.set(ANSWER_MS, this.#onDead);
     // The socket was closed while the page was in the browser's back/forward cache.
     if (!this.#ping()) this.#onDead();
   }
 
   #clear() {
     this.#isAsking = false;
-    this.#clock.clearTimeout(this.#timer);
+    this.#timer.stop();
   }
 }

@@ -1,16 +1,13 @@
 /**
  * Beaconfire's client for browsers, and for Node.
  *
- * This is the core. The other entries are `@beaconfire/client/indicator`, `/toasts`, `/typing` and `/styles.css`; `/events` and
- * `/messages` have types only.
+ * This is the core. `package.json` names the other entries. What the core needs only at times (the fallbacks over HTTP, `seen`,
+ * the renewal of tokens) is loaded when it is needed.
  */
 
 export { Client, connect } from "./client.js";
-export { isEvent } from "./guard.js";
 export { retryOf } from "./protocol.js";
-export { Missed } from "./queue.js";
 export { Subscription } from "./room.js";
-export { NotSeen } from "./seen.js";
 export { Store } from "./store.js";
 
 /** @typedef {import("./client.js").ClientEvents} ClientEvents */

@@ -5,20 +5,20 @@
  */
 
 import { capMs } from "./backoff.js";
+import { Timer } from "./timer.js";
 
 /** Well below the gateway's 100 messages and 64 KiB: pings and token refreshes are messages, too. */
 const MAX_UNANSWERED = 16;
 const MAX_UNANSWERED_BYTES = 48 * 1024;
 
 export class Pace {
-  #clock;
   #random;
   #onGo;
   /** @type {Map<number, number>} The bytes of each unanswered message, by id. */
   #unanswered = new Map();
   #refusals = 0;
-  /** @type {unknown} Set during a pause. */
-  #holdTimer = null;
+  /** Set during a pause. */
+  #hold;
 
   /**
    * @param {import("./surroundings.js").Clock} clock
@@ -26,7 +26,7 @@ export class Pace {
    * @param {() => void} onGo  called after a pause
    */
   constructor(clock, random, onGo) {
-    this.#clock = clock;
+    this.#hold = new Timer(clock);
     this.#random = random;
     this.#onGo = onGo;
   }
@@ -36,7 +36,7 @@ export class Pace {
    * @param {number} bytes
    */
   allows(bytes) {
-    if (this.#holdTimer !== null) return false;
+    if (this.#hold.isSet) return false;
     const waiting = [...this.#unanswered.values()].reduce((sum, each) => sum + each, 0);
     return this.#unanswered.size === 0 || (this.#unanswered.size < MAX_UNANSWERED && waiting + bytes <= MAX_UNANSWERED_BYTES);
   }
@@ -53,25 +53,20 @@ export class Pace {
   answered(id, refusal) {
     this.#unanswered.delete(id);
     if (refusal === undefined) this.#refusals = 0;
-    else this.#hold(refusal.retryAfterMs ?? 0);
+    else this.#pause(refusal.retryAfterMs ?? 0);
   }
 
   /** The connection is gone: forget the unanswered messages. */
   reset() {
     this.#unanswered.clear();
     this.#refusals = 0;
-    this.#clock.clearTimeout(this.#holdTimer);
-    this.#holdTimer = null;
+    this.#hold.stop();
   }
 
   /** @param {number} leastMs */
-  #hold(leastMs) {
-    if (this.#holdTimer !== null) return; // messages that were already on their way are refused too
-    const pause = leastMs + this.#random() * capMs(this.#refusals);
+  #pause(leastMs) {
+    if (this.#hold.isSet) return; // messages that were already on their way are refused too
+    this.#hold.set(leastMs + this.#random() * capMs(this.#refusals), this.#onGo);
     this.#refusals += 1;
-    this.#holdTimer = this.#clock.setTimeout(() => {
-      this.#holdTimer = null;
-      this.#onGo();
-    }, pause);
   }
 }

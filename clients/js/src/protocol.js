@@ -1,6 +1,6 @@
 /** PROTOCOL.md as data and pure functions: names, close codes, rooms, frames. */
 
-import { ERRORS } from "./errors.js";
+import { VERDICTS } from "./verdicts.js";
 
 export const SUBPROTOCOL = "beaconfire.v1";
 /** The same, with the events of one moment in one message. */
@@ -23,7 +23,7 @@ const BROKEN_CLIENT = new Set([1002, 1003, 1007, 1009]);
 /** @typedef {{type: "event", offset?: number, rooms: string[], event: EventBody}} EventFrame */
 /** @typedef {{type: string, [field: string]: any}} Frame */
 
-const ROOM = /^[A-Za-z0-9_-]{1,64}:[A-Za-z0-9_-]{1,64}(\/[A-Za-z0-9_-]{1,64}:[A-Za-z0-9_-]{1,64})?$/;
+const ROOM = /^[\w-]{1,64}:[\w-]{1,64}(\/[\w-]{1,64}:[\w-]{1,64})?$/;
 
 /**
  * What to do after a close. After an unknown code, try again.
@@ -32,7 +32,7 @@ const ROOM = /^[A-Za-z0-9_-]{1,64}:[A-Za-z0-9_-]{1,64}(\/[A-Za-z0-9_-]{1,64}:[A-
  */
 export function retryOf(closeCode) {
   if (BROKEN_CLIENT.has(closeCode)) return "no";
-  return rowOf(closeCode)?.retry ?? "backoff";
+  return VERDICTS[errorOf(closeCode) ?? ""]?.[0] ?? "backoff";
 }
 
 /**
@@ -41,7 +41,7 @@ export function retryOf(closeCode) {
  * @returns {Retry}
  */
 export function retryOfError(code) {
-  return ERRORS[code]?.retry ?? "no";
+  return VERDICTS[code]?.[0] ?? "no";
 }
 
 /**
@@ -51,9 +51,7 @@ export function retryOfError(code) {
  * @returns {{code: string, message: string}}
  */
 export function describeClose(closeCode, reason) {
-  const code = Object.keys(ERRORS).find((name) => ERRORS[name]?.close === closeCode);
-  const meaning = code === undefined ? "The connection was closed" : ERRORS[code]?.meaning;
-  return { code: code ?? `closed_${closeCode}`, message: reason || meaning || "" };
+  return { code: errorOf(closeCode) ?? `closed_${closeCode}`, message: reason || `The connection was closed (${closeCode})` };
 }
 
 /**
@@ -102,10 +100,13 @@ export function framesIn(frame) {
  * @param {number} closeCode
  */
 export function isTooLarge(closeCode) {
-  return closeCode === ERRORS["too_large"]?.close || closeCode === 1009;
+  return errorOf(closeCode) === "too_large" || closeCode === 1009;
 }
 
-/** @param {number} closeCode */
-function rowOf(closeCode) {
-  return Object.values(ERRORS).find((row) => row.close === closeCode);
+/**
+ * The error that closes a connection with this code.
+ * @param {number} closeCode
+ */
+function errorOf(closeCode) {
+  return Object.keys(VERDICTS).find((name) => VERDICTS[name]?.[1] === closeCode);
 }

@@ -5,9 +5,9 @@ import { checkedCursor, Cursor, earlier, isAbove } from "./cursor.js";
 import { guarded } from "./emitter.js";
 import { Pace } from "./pace.js";
 import { checkedRoom, pairOf, retryOfError } from "./protocol.js";
-import { EventQueue } from "./queue.js";
 import { bytesOf, inLists, LEAST_FRAME_BYTES, MAX_ROOMS_IN_MESSAGE } from "./size.js";
 import { Store } from "./store.js";
+import { Timer } from "./timer.js";
 
 /** After this many refusals in a row by a limit, a room stays refused until it is subscribed to again, or another is left. */
 const MAX_REFUSALS = 10;
@@ -25,8 +25,6 @@ const NO_EVENTS = ["user.typing"];
 /** @typedef {import("./protocol.js").RoomAnswer} RoomAnswer */
 /** @typedef {import("./messages.d.ts").LeaveReason} LeaveReason */
 /** @typedef {import("./messages.d.ts").ResyncReason} ResyncReason */
-
-/** @typedef {import("./messages.d.ts").RoomPresence} RoomPresence */
 
 /**
  * How a subscription's room stands:
@@ -54,9 +52,8 @@ const NO_EVENTS = ["user.typing"];
  * @property {(left: {room: string, reason: LeaveReason}) => void} [onLeft]
  * @property {(error: Refusal, next: {willRetry: boolean}) => void} [onError]  the room was refused
  * @property {(resync: {rooms: string[], reason: ResyncReason}) => void} [onResync]  events were missed: load the state again
- * @property {(presence: RoomPresence) => void} [onPresence]  who is in the room has changed. Only with the option `presence`
- * @property {(typing: {room: string, userId: string, typing: boolean}) => void} [onTyping]  a user types, or has stopped. Only
- *   if the subscription wants all types or `user.typing`. `@beaconfire/client/typing` keeps the list of users
+ * @property {(frame: Frame) => void} [onPeople]  a `presence`, `typing` or `selection` message of the room, and what the answer to
+ *   joining it said of these. `@beaconfire/client/people` makes something useful of it
  */
 
 /**
@@ -64,7 +61,7 @@ const NO_EVENTS = ["user.typing"];
  * @typedef {object} RoomOptions
  * @property {readonly Type[]} [types]  only these event types; all by default. An empty list: no events
  * @property {string | null} [cursor]  the `X-Beaconfire-Cursor` of a snapshot. What happened since then comes before `onReady`
- * @property {boolean} [presence]  whether to tell who is in the room
+ * @property {boolean} [presence]  ask for `presence` messages. `@beaconfire/client/people` does that
  * @property {boolean} [enabled]  false: do not subscribe before `setEnabled(true)`
  */
 
@@ -86,14 +83,11 @@ const JOINED = Object.freeze({ state: "joined" });
  * One subscription of a room.
  *
  *     const room = client.subscribe("campaign:c1", { onEvent: (event) => show(event) });
- *     for await (const event of room) show(event);  // or so
  *     room.unsubscribe();
  * @template {EventType} [Type=EventType]
  */
 export class Subscription {
   #table;
-  /** @type {Set<EventQueue<Type>>} */
-  #queues = new Set();
   /** @type {RoomHandlers<any>} */
   handlers;
   /**
@@ -107,9 +101,7 @@ export class Subscription {
    */
   heard = new Cursor();
   /** @type {Store<RoomStatus>} How its room stands. */
-  status = new Store(IDLE);
-  /** @type {Store<RoomPresence | undefined>} Who is in the room; undefined without the option `presence`, and until it is known. */
-  presence = new Store(/** @type {RoomPresence | undefined} */ (undefined));
+  status;
 
   /**
    * @param {RoomTable} table
@@ -120,6 +112,7 @@ export class Subscription {
    */
   constructor(table, room, handlers, types, wantsPresence = false) {
     this.#table = table;
+    this.status = new Store(IDLE, table.report);
     this.room = room;
     this.handlers = handlers;
     this.types = types && new Set(types);
@@ -144,29 +137,15 @@ export class Subscription {
   }
 
   /**
-   * Tell the others in the room that the user types, or has stopped. Returns false if the room is not joined.
-   * `@beaconfire/client/typing` repeats it while the user types.
-   * @param {boolean} [typing]
+   * Send a message about the room, such as `typing`. Returns false without a connection.
+   * @param {Frame} message
    */
-  setTyping(typing = true) {
-    return this.#table.tell({ type: "typing", room: this.room, typing });
-  }
-
-  /**
-   * The events from now on, one by one. The loop ends with `unsubscribe()`. It throws `Missed` if events were missed, and if
-   * more than 1,000 events wait for the loop.
-   * @returns {AsyncIterableIterator<import("./protocol.js").EventOf<Type>>}
-   */
-  [Symbol.asyncIterator]() {
-    /** @type {EventQueue<Type>} */
-    const queue = new EventQueue((one) => this.#queues.delete(one));
-    this.#queues.add(queue);
-    return queue;
+  tell(message) {
+    return this.#table.tell({ ...message, room: this.room });
   }
 
   unsubscribe() {
     this.#table.remove(this);
-    for (const queue of this.#queues) queue.end();
   }
 
   /**
@@ -178,7 +157,6 @@ export class Subscription {
     if (frame.offset !== undefined && !this.heard.takeIn(epoch, frame.offset)) return;
     const { event } = frame;
     if (!(this.types?.has(event.type) ?? true)) return;
-    for (const queue of this.#queues) queue.push(/** @type {any} */ (event));
     this.call("onEvent", event, frame);
     guarded(this.#table.report, /** @type {Record<string, any> | undefined} */ (this.handlers.on)?.[event.type], event, frame);
   }
@@ -191,15 +169,6 @@ export class Subscription {
     if (!this.awaitsReady) return;
     this.awaitsReady = false;
     this.call("onReady");
-  }
-
-  /**
-   * Events were missed.
-   * @internal
-   * @param {string} reason
-   */
-  miss(reason) {
-    for (const queue of this.#queues) queue.fail(reason);
   }
 
   /**
@@ -241,8 +210,6 @@ class Room {
   lacksSpace = false;
   /** @type {RoomStatus | null} Why the session is not in it; null if nothing speaks against it. */
   trouble = null;
-  /** @type {RoomPresence | undefined} */
-  presence;
 
   /** @param {string} name */
   constructor(name) {
@@ -280,16 +247,6 @@ class Room {
     }
   }
 
-  /** @param {RoomPresence | undefined} presence */
-  setPresence(presence) {
-    this.presence = presence;
-    for (const one of [...this.subscriptions]) {
-      if (!one.wantsPresence) continue;
-      one.presence.set(presence);
-      if (presence) one.call("onPresence", presence);
-    }
-  }
-
   /** Whether `onReady` was called for a subscription, which now relies on getting every event. */
   get isPromised() {
     return [...this.subscriptions].some(({ awaitsReady }) => !awaitsReady);
@@ -316,7 +273,6 @@ export class RoomTable {
   #random;
   #send;
   #cursor;
-  #onRefused;
   #pace;
   /** @type {Map<string, Room>} */
   #rooms = new Map();
@@ -326,10 +282,8 @@ export class RoomTable {
   #leftOut = new Set();
   /** The largest message that the gateway accepts. */
   #maxFrameBytes = LEAST_FRAME_BYTES;
-  /** @type {unknown} */
-  #flushTimer = null;
-  /** @type {unknown} */
-  #retryTimer = null;
+  #flushTimer;
+  #retryTimer;
   #nextRetryAt = Infinity;
   /** The random part of pauses. It is the same for all rooms of one answer, so that they are asked for together. */
   #jitter = 0;
@@ -339,15 +293,16 @@ export class RoomTable {
    * @param {() => number} random
    * @param {Send} send
    * @param {Cursor} cursor  the connection's
-   * @param {{onThrown?: import("./emitter.js").Report | undefined, onRefused?: (error: Refusal, room: string) => void}} [reports]
+   * @param {import("./emitter.js").Report} report
    */
-  constructor(clock, random, send, cursor, { onThrown, onRefused } = {}) {
-    this.report = onThrown;
-    this.#onRefused = onRefused;
+  constructor(clock, random, send, cursor, report) {
+    this.report = report;
     this.#clock = clock;
     this.#random = random;
     this.#send = send;
     this.#cursor = cursor;
+    this.#flushTimer = new Timer(clock);
+    this.#retryTimer = new Timer(clock);
     this.#pace = new Pace(clock, random, () => this.#flush());
   }
 
@@ -380,7 +335,6 @@ export class RoomTable {
     room.subscriptions.add(subscription);
     if (room.place === "leaving") room.place = "absent"; // the gateway removes it first, then joins it again
     if (room.place === "refused") this.#forgetRefusal(room); // a new request: the user may be a member by now
-    if (subscription.wantsPresence) subscription.presence.set(room.presence);
     room.show();
     this.#flushSoon();
   }
@@ -393,7 +347,6 @@ export class RoomTable {
     if (room.subscriptions.size === 0) room.since = undefined;
     subscription.awaitsReady = true;
     subscription.status.set(IDLE);
-    subscription.presence.set(undefined);
     this.#flushSoon();
   }
 
@@ -413,27 +366,25 @@ export class RoomTable {
   introduce(spareBytes) {
     const isMeant = (/** @type {Room} */ room) => room.subscriptions.size > 0 && room.place !== "refused" && room.since === undefined;
     const meant = [...this.#rooms.values()].filter(isMeant);
-    let spare = spareBytes - bytesOf({ types: {}, presence: true });
-    /** @type {Room[]} */
-    const rooms = [];
+    // `presence` is for all rooms of the message. If only some want it, a `subscribe` asks for it after the ack.
+    const wantsPresence = meant.length > 0 && meant.every((room) => room.wantsPresence);
+    const types = Object.create(null);
+    const message = { rooms: /** @type {string[]} */ ([]), types, presence: wantsPresence || undefined };
+    let spare = spareBytes - bytesOf(message);
+    this.#introduced.clear();
+    this.#leftOut.clear();
     for (const room of meant) {
-      const name = bytesOf(room.name) + 1;
-      const bytes = room.types ? 2 * name + bytesOf(room.types) + 1 : name;
-      if (rooms.length === MAX_ROOMS_IN_MESSAGE || bytes > spare) continue;
-      rooms.push(room);
+      const bytes = bytesOf([room.name, { [room.name]: room.types }]);
+      if (message.rooms.length === MAX_ROOMS_IN_MESSAGE || bytes > spare) {
+        this.#leftOut.add(room.name);
+        continue;
+      }
+      message.rooms.push(room.name);
+      if (room.types) types[room.name] = room.types;
+      this.#introduced.set(room.name, { types: room.types, wantsPresence });
       spare -= bytes;
     }
-    // `presence` is for all rooms of the message. If only some want it, a `subscribe` asks for it after the ack.
-    const presence = rooms.length > 0 && rooms.every(({ wantsPresence }) => wantsPresence);
-    this.#introduced = new Map(rooms.map((room) => [room.name, { types: room.types, wantsPresence: presence }]));
-    this.#leftOut = new Set(meant.map(({ name }) => name).filter((name) => !this.#introduced.has(name)));
-    const narrowed = rooms.filter((room) => room.types !== undefined);
-    const types = Object.fromEntries(narrowed.map((room) => [room.name, room.types]));
-    return {
-      rooms: rooms.map((room) => room.name),
-      types: narrowed.length > 0 ? types : undefined,
-      presence: presence || undefined,
-    };
+    return Object.keys(types).length > 0 ? message : { ...message, types: undefined };
   }
 
   /**
@@ -544,51 +495,42 @@ export class RoomTable {
     if (left.reason === "lease_expired") this.#retryLater(room, this.#random() * capMs(room.refusals));
     else room.place = "refused";
     room.trouble = { state: room.retryAt < Infinity ? "retrying" : "left", reason: left.reason };
-    room.setPresence(undefined);
     room.show();
-    for (const one of this.#subscriptions(left.room)) {
-      one.call("onLeft", left);
-      one.miss(left.reason);
-    }
+    this.#call(left.room, "onLeft", left);
   }
 
   /**
-   * Who is in a room has changed, or a user types there.
+   * Pass on a message about people in a room.
    * @param {Frame} frame
    */
   people(frame) {
     for (const name of new Set([frame["room"], pairOf(frame["room"])])) {
-      const room = this.#rooms.get(name);
-      if (!room || (room.meaning ?? frame["room"]) !== frame["room"]) continue;
-      if (frame.type === "presence") room.setPresence(changed(room.presence, frame));
-      else for (const one of this.#subscriptions(name)) one.call("onTyping", /** @type {any} */ ({ ...frame, room: name }));
+      if ((this.#rooms.get(name)?.meaning ?? frame["room"]) === frame["room"]) this.#call(name, "onPeople", frame);
     }
   }
 
   /** @param {{rooms: string[], reason: ResyncReason, cursor: string}} resync */
   resync({ cursor, ...resync }) {
     for (const { subscriptions } of this.#rooms.values()) for (const { heard } of subscriptions) heard.lower(cursor);
-    for (const name of resync.rooms) {
-      for (const one of this.#subscriptions(name)) {
-        one.call("onResync", resync);
-        one.miss("resync");
-      }
-    }
+    for (const name of resync.rooms) this.#call(name, "onResync", resync);
   }
 
-  /** @param {string} name */
-  #subscriptions(name) {
-    return [...(this.#rooms.get(name)?.subscriptions ?? [])];
+  /**
+   * Call a handler of each subscription of a room.
+   * @template {Exclude<keyof RoomHandlers, "on">} Name
+   * @param {string} room @param {Name} name @param {Parameters<NonNullable<RoomHandlers[Name]>>} args
+   */
+  #call(room, name, ...args) {
+    for (const one of [...(this.#rooms.get(room)?.subscriptions ?? [])]) one.call(name, ...args);
   }
 
   /** Wait for the end of this turn: unsubscribing and subscribing again in one turn (React's StrictMode) sends nothing. */
   #flushSoon() {
-    this.#flushTimer ??= this.#clock.setTimeout(() => this.#flush(), 0);
+    if (!this.#flushTimer.isSet) this.#flushTimer.set(0, () => this.#flush());
   }
 
   #flush() {
-    this.#clock.clearTimeout(this.#flushTimer);
-    this.#flushTimer = null;
+    this.#flushTimer.stop();
     for (const room of this.#rooms.values()) if (room.place === "joined") announce(room);
     this.#leave([...this.#rooms.values()].filter((room) => room.subscriptions.size === 0 && room.place !== "leaving"));
     /** @type {Map<string, Room[]>} A message has one list of types and one cursor. */
@@ -713,7 +655,9 @@ export class RoomTable {
       room.meaning = answer.room;
       room.place = "joined";
       room.isHeld = true;
-      if (answer.presence) room.setPresence(answer.presence);
+      const { presence, selection = [] } = answer;
+      if (presence) this.#call(room.name, "onPeople", { type: "presence", ...presence });
+      this.#call(room.name, "onPeople", { type: "selection", items: selection });
       announce(room);
       room.show();
     } else {
@@ -733,13 +677,12 @@ export class RoomTable {
     room.trouble = { state: willRetry ? "retrying" : "refused", error };
     room.show();
     this.#sayRefused(room, error, willRetry);
-    if (!willRetry) for (const one of this.#subscriptions(room.name)) one.miss(error.code);
   }
 
   /** @param {Room} room @param {Refusal} error @param {boolean} willRetry */
   #sayRefused(room, error, willRetry) {
-    for (const one of this.#subscriptions(room.name)) one.call("onError", error, { willRetry });
-    this.#onRefused?.(error, room.name);
+    this.#call(room.name, "onError", error, { willRetry });
+    this.report({ kind: "room", error, room: room.name });
   }
 
   /** @param {Room} room @param {number} pauseMs */
@@ -756,9 +699,8 @@ export class RoomTable {
    */
   #awaitRetry(at) {
     if (at >= this.#nextRetryAt) return;
-    this.#clock.clearTimeout(this.#retryTimer);
     this.#nextRetryAt = at;
-    this.#retryTimer = this.#clock.setTimeout(() => {
+    this.#retryTimer.set(Math.max(0, at - this.#clock.now()), () => {
       this.#nextRetryAt = Infinity;
       const now = this.#clock.now();
       for (const room of this.#rooms.values()) {
@@ -768,7 +710,7 @@ export class RoomTable {
         else this.#awaitRetry(room.retryAt);
       }
       this.#flush();
-    }, Math.max(0, at - this.#clock.now()));
+    });
   }
 
   /** A room was left: ask again for the rooms that had no space. */
@@ -805,19 +747,6 @@ function announce(room) {
  */
 function keyOf({ types, wantsPresence, since }) {
   return `${types?.join(" ") ?? ""} ${wantsPresence ? "who" : ""} ${since ?? ""}`;
-}
-
-/**
- * Who is in a room after a `presence` message.
- * @param {RoomPresence | undefined} before @param {Frame} message
- * @returns {RoomPresence}
- */
-function changed(before, { count, users, joined = [], changed = [], left = [] }) {
-  if (users) return { count, users };
-  const known = new Map((before?.users ?? []).map((user) => [user.userId, user]));
-  for (const id of left) known.delete(id);
-  for (const user of [...changed, ...joined]) known.set(user.userId, user);
-  return { count, users: [...known.values()] };
 }
 
 /**

@@ -1,11 +1,9 @@
 /** Waiting until a change of one's own has come back, by its offset in the stream or by its event's id. */
 
-import { isCursor } from "./cursor.js";
+import { Cursor, isCursor } from "./cursor.js";
 
-/** How many event ids are remembered: an event may arrive before the answer that names it. */
-const REMEMBERED = 1000;
 /** More than two heartbeats: if no subscription wants the event, a `position` shows that it has passed. */
-export const SEEN_TIMEOUT_MS = 60_000;
+const SEEN_TIMEOUT_MS = 60_000;
 
 /** @typedef {"timeout" | "closed" | "resync"} NotSeenCode */
 
@@ -23,34 +21,28 @@ export class NotSeen extends Error {
 
 export class Sightings {
   #clock;
-  #hasReached;
-  /** @type {Set<string>} */
-  #ids = new Set();
+  #client;
   /** @type {Set<Waiter>} */
   #waiters = new Set();
 
   /**
    * @param {import("./surroundings.js").Clock} clock
-   * @param {(mark: string | number) => boolean} hasReached  whether everything up to an offset or cursor was applied
+   * @param {{hasSeen: (id: string) => boolean, servedUpTo: () => string | undefined}} client  whether an event was applied, and
+   *   up to which cursor everything was
    */
-  constructor(clock, hasReached) {
+  constructor(clock, client) {
     this.#clock = clock;
-    this.#hasReached = hasReached;
+    this.#client = client;
   }
 
   /**
-   * An event was applied.
-   * @param {string} id
+   * Something was applied, the cursor moved, or the status changed: resolve the promises that waited for it.
+   * @param {import("./client.js").Status} [status]
    */
-  note(id) {
-    this.#ids.delete(id);
-    this.#ids.add(id);
-    if (this.#ids.size > REMEMBERED) this.#ids.delete(/** @type {string} */ (this.#ids.values().next().value));
-  }
-
-  /** Something was applied, or the cursor moved: resolve the promises that waited for it. */
-  look() {
+  look(status) {
     for (const waiter of [...this.#waiters]) if (waiter.isDone()) waiter.resolve();
+    const reason = status && whyClosed(status);
+    if (reason) for (const waiter of [...this.#waiters]) waiter.reject(new NotSeen("closed", reason));
   }
 
   /**
@@ -59,27 +51,28 @@ export class Sightings {
    */
   skipped(epoch) {
     this.look();
-    const error = new NotSeen("resync", "Events were missed for good: load the state again");
-    for (const waiter of [...this.#waiters]) if (waiter.isLost(epoch)) waiter.reject(error);
-  }
-
-  /** @param {NotSeenCode} code @param {string} message */
-  fail(code, message) {
-    for (const waiter of [...this.#waiters]) waiter.reject(new NotSeen(code, message));
+    for (const waiter of [...this.#waiters]) if (waiter.isLost(epoch)) waiter.reject(missed());
   }
 
   /**
    * @param {string | number | null | undefined} mark  `<epoch>:<offset>`, an offset, or an event's id; without one it resolves
    *   at once
-   * @param {number} timeoutMs
+   * @param {{timeoutMs?: number, status: import("./client.js").Status, hasMissed: boolean}} options  `hasMissed`: events were
+   *   missed since the application began to wait
    * @returns {Promise<void>}
    */
-  wait(mark, timeoutMs) {
-    if (mark === undefined || mark === null || mark === "") return Promise.resolve(); // the change caused no event
+  async wait(mark, { timeoutMs = SEEN_TIMEOUT_MS, status, hasMissed }) {
+    if (!(timeoutMs > 0)) throw new TypeError(`timeoutMs: expected a number above 0, got ${timeoutMs}`);
+    const reason = whyClosed(status);
+    if (reason) throw new NotSeen("closed", reason);
+    if (mark === undefined || mark === null || mark === "") return; // the change caused no event
     const isPlace = typeof mark === "number" || isCursor(mark);
+    const { hasSeen } = this.#client;
     // An id may look like a cursor: "EVENTS:12" is both.
-    const isDone = () => (isPlace && this.#hasReached(mark)) || (typeof mark === "string" && this.#ids.has(mark));
-    if (isDone()) return Promise.resolve();
+    const isDone = () => (isPlace && this.#hasReached(mark)) || (typeof mark === "string" && hasSeen(mark));
+    if (isDone()) return;
+    const isLost = (/** @type {string} */ epoch) => !isPlace || (typeof mark === "string" && !mark.startsWith(`${epoch}:`));
+    if (hasMissed && isLost(this.#served.epoch)) throw missed();
     return new Promise((resolve, reject) => {
       const finish = (/** @type {() => void} */ tell) => {
         this.#clock.clearTimeout(timer);
@@ -89,7 +82,7 @@ export class Sightings {
       /** @type {Waiter} */
       const waiter = {
         isDone,
-        isLost: (epoch) => !isPlace || (typeof mark === "string" && !mark.startsWith(`${epoch}:`)),
+        isLost,
         resolve: () => finish(resolve),
         reject: (error) => finish(() => reject(error)),
       };
@@ -98,4 +91,26 @@ export class Sightings {
       this.#waiters.add(waiter);
     });
   }
+
+  /** @param {string | number} place */
+  #hasReached(place) {
+    const served = this.#served;
+    return served.hasReached(typeof place === "number" ? `${served.epoch}:${place}` : place);
+  }
+
+  get #served() {
+    const served = new Cursor();
+    const cursor = this.#client.servedUpTo();
+    if (cursor !== undefined) served.reset(cursor);
+    return served;
+  }
+}
+
+/** @returns {NotSeen} */
+const missed = () => new NotSeen("resync", "Events were missed for good: load the state again");
+
+/** @param {import("./client.js").Status} status */
+function whyClosed({ state, error }) {
+  if (state === "error") return `The connection ended: ${error?.message}`;
+  return state === "disconnected" ? "Not connected: call connect() first" : "";
 }

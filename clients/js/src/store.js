@@ -13,9 +13,12 @@ export class Store {
   /** @type {Set<() => void>} */
   #listeners = new Set();
 
-  /** @param {Value} value */
-  constructor(value) {
+  #report;
+
+  /** @param {Value} value @param {import("./emitter.js").Report} [report]  gets what a listener throws; else the console does */
+  constructor(value, report = ({ error }) => console.error(error)) {
     this.#value = value;
+    this.#report = report;
   }
 
   /**
@@ -38,11 +41,11 @@ export class Store {
 
   /**
    * Only for the owner of the store. Does nothing if the value is the same.
-   * @param {Value} value @param {import("./emitter.js").Report} [report]  gets what a listener throws
+   * @param {Value} value
    */
-  set(value, report) {
+  set(value) {
     if (Object.is(value, this.#value)) return;
     this.#value = value;
-    for (const listener of [...this.#listeners]) guarded(report, listener);
+    for (const listener of [...this.#listeners]) guarded(this.#report, listener);
   }
 }

@@ -10,7 +10,8 @@
 /**
  * @typedef {object} Surroundings
  * @property {() => boolean} isOffline  whether the browser knows that there is no network
- * @property {(handlers: {onOnline: () => void, onOffline: () => void, onAwake: () => void}) => () => void} watch
+ * @property {(handlers: {onOnline: () => void, onOffline: () => void, onAwake: () => void,
+ *   onFreeze: () => void}) => () => void} watch
  */
 
 /** @type {Clock} */
@@ -24,16 +25,14 @@ export const systemClock = {
 export const browser = {
   isOffline: () => globalThis.navigator?.onLine === false,
 
-  watch({ onOnline, onOffline, onAwake }) {
+  watch({ onOnline, onOffline, onAwake, onFreeze }) {
     if (typeof window === "undefined" || typeof window.addEventListener !== "function") return () => {}; // Node, React Native
     // After sleep, only these events tell: timers did not run, and the socket may look open.
     const onVisible = () => document.visibilityState === "visible" && onAwake();
+    const handlers = { online: onOnline, offline: onOffline, pagehide: onFreeze, pageshow: onAwake, focus: onAwake };
     const stop = new AbortController();
     const { signal } = stop;
-    window.addEventListener("online", onOnline, { signal });
-    window.addEventListener("offline", onOffline, { signal });
-    window.addEventListener("pageshow", onAwake, { signal });
-    window.addEventListener("focus", onAwake, { signal });
+    for (const [name, handler] of Object.entries(handlers)) window.addEventListener(name, handler, { signal });
     document.addEventListener("visibilitychange", onVisible, { signal });
     return () => stop.abort();
   },

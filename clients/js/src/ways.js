@@ -14,15 +14,17 @@ export class Ways {
   /** @type {Way | null} What worked last. */
   #proven = null;
   /** Whether a WebSocket has worked before. */
-  #knowsSocket = false;
+  #knowsSocket;
   /** Attempts in a row in which the WebSocket did not work. */
   #failures = 0;
 
   /**
    * @param {Transport} transport
    * @param {{WebSocket: unknown, fetch: unknown}} has  what there is in this environment
+   * @param {boolean} [knowsSocket]  whether a WebSocket has worked before
    */
-  constructor(transport, has) {
+  constructor(transport, has, knowsSocket = false) {
+    this.#knowsSocket = knowsSocket;
     if (transport !== "auto" && !WAYS.includes(transport)) {
       throw new TypeError(`transport: expected "auto", "websocket", "sse" or "poll", got ${JSON.stringify(transport)}`);
     }

@@ -199,7 +199,7 @@ test("a failing getToken counts as an attempt, and stops the client if its error
   assert.match(states.at(-1).error.message, /signed out/);
 });
 
-test("an attempt that hangs anywhere is given up after 10 s", async () => {
+test("an attempt that hangs is given up: a connection after 10 s, a token after 15 s or as long as the option says", async () => {
   const { client, clock } = setUp();
   client.connect();
   await settle();
@@ -209,10 +209,16 @@ test("an attempt that hangs anywhere is given up after 10 s", async () => {
   await clock.pass(1);
   assert.equal(client.status.attempt, 2);
 
-  const withoutToken = setUp({ getToken: () => new Promise(() => {}) });
-  withoutToken.client.connect();
-  await withoutToken.clock.pass(10_000);
-  assert.equal(withoutToken.client.status.attempt, 2);
+  for (const [options, ms] of [[{}, 15_000], [{ tokenTimeoutMs: 3000 }, 3000]]) {
+    const signals = [];
+    const hung = setUp({ getToken: ({ signal }) => (signals.push(signal), new Promise(() => {})), ...options });
+    hung.client.connect();
+    await hung.clock.pass(ms - 1);
+    assert.deepEqual([hung.client.status.attempt, signals[0].aborted], [1, false]);
+    await hung.clock.pass(1);
+    assert.deepEqual([hung.client.status.attempt, signals[0].aborted], [2, true]);
+    assert.match(hung.client.status.reason.message, /getToken took longer than/);
+  }
 });
 
 test("without a network attempts are not counted, and `online` connects at once", async () => {
@@ -534,5 +540,41 @@ test("without a WebSocket class the error says what to do", async () => {
   await settle();
 
   assert.equal(client.state, "error");
-  assert.match(client.status.error?.message ?? "", /no WebSocket class here. Pass one to the client/);
+  assert.match(client.status.error?.message ?? "", /no WebSocket here. Pass one in the option/);
+});
+
+test("a token that is refused while its renewal fails is not sent again", async () => {
+  let isAway = true;
+  const { client, clock, asked } = await setUpConnected({
+    getToken: async ({ reason }) => {
+      if (reason === "refused" && isAway) throw new Error("the token endpoint is away");
+      return reason === "refused" ? "new" : "old";
+    },
+  });
+  await clock.pass(6000);
+  socket().end(4401, "token expired");
+  await clock.pass(1000);
+  isAway = false;
+  await clock.pass(2000);
+  socket().open();
+
+  assert.deepEqual(asked, ["connect", "refused", "refused", "refused"]);
+  assert.equal(socket().last.token, "new");
+  assert.notEqual(client.state, "error");
+});
+
+test("a page in the back/forward cache has no socket, and connects at once when it is restored", async () => {
+  const { client, clock, network, states } = await setUpConnected();
+  const left = socket();
+  network.handlers.onFreeze();
+  assert.deepEqual([left.readyState, client.state], [3, "connecting"]);
+  await clock.pass(60_000);
+  assert.equal(socket(), left, "it does not connect while it is hidden");
+  network.handlers.onAwake();
+  await settle();
+  socket().accept();
+
+  assert.equal(client.state, "connected");
+  assert.equal(socket().sent[0].replaces, "s1");
+  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected", "connecting", "connected"]);
 });

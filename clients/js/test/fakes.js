@@ -1,6 +1,10 @@
 /** A clock and sockets that tests control, for the timing logic only. */
 
 import { Client } from "../src/client.js";
+// What the client loads when it is needed, so that it is there at once.
+import "../src/detour.js";
+import "../src/renewal.js";
+import "../src/seen.js";
 
 export class FakeClock {
   #now = 0;
@@ -45,9 +49,9 @@ export class FakeClock {
   }
 }
 
-/** Let promises run that are ready. */
+/** Let promises run that are ready, and modules load. */
 export async function settle() {
-  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 /** The limits that a gateway announces by default. */
@@ -135,7 +139,7 @@ export function setUp({ getToken = async () => "token", random = () => 1, ...mor
   const asked = [];
   const client = new Client({
     url: "ws://gateway/ws",
-    getToken: ({ reason }) => (asked.push(reason), getToken({ reason })),
+    getToken: (why) => (asked.push(why.reason), getToken(why)),
     WebSocket: FakeSocket,
     transport: "websocket",
     clock,

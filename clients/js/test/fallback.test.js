@@ -295,12 +295,13 @@ test("a client on a fallback tries a WebSocket after 5, 10, 20 s and so on, and 
   assert.deepEqual([FakeSocket.all.length - before, client.status.transport], [2, "sse"]);
   assert.deepEqual(asked, ["connect"], "a socket that does not open needs no token");
   socket().open();
-  await settle();
-  socket().receive(acknowledged());
+  await clock.pass(0);
+  socket().accept();
 
   assert.deepEqual([client.status.transport, client.isLive], ["websocket", true]);
   assert.equal(socket().sent[0].cursor, "e:10");
   assert.ok(http.last.isOver, "the stream has ended");
+  assert.equal(FakeSocket.all.length - before, 3, "the one that opened was only to see whether it does");
   assert.deepEqual(states.map(({ state, transport }) => [state, transport]), [["connecting", undefined], ["connected", "sse"], ["connected", "websocket"]]);
 });
 

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { keepCursor } from "../src/storage.js";
 import { setUp, setUpConnected, settle, socket } from "./fakes.js";
 
 const C1 = "campaign:c1";
@@ -111,7 +112,8 @@ class Storage {
 
 test("storage: the next client resumes from the stored cursor, for the same user and address only", async () => {
   const storage = new Storage();
-  const before = await setUpConnected({ storage, user: "u1" });
+  const kept = (user, url = "ws://gateway/ws") => ({ url, storage: keepCursor(storage, { url, user }) });
+  const before = await setUpConnected(kept("u1"));
   before.client.subscribe(C1, {}, { cursor: "e:4" });
   await before.clock.pass(0);
   assert.deepEqual([...storage.kept.values()], ["e:10"]);
@@ -120,14 +122,14 @@ test("storage: the next client resumes from the stored cursor, for the same user
   socket().answer({ [C1]: { success: true, recovered: true } });
   before.client.close();
 
-  const after = setUp({ storage, user: "u1" });
+  const after = setUp(kept("u1"));
   after.client.subscribe(C1);
   after.client.connect();
   await settle();
   socket().open();
   assert.deepEqual([socket().last.cursor, socket().last.rooms], ["e:11", [C1]]);
-  assert.equal(setUp({ storage, user: "u2" }).client.cursor, undefined);
-  assert.equal(setUp({ storage, user: "u1", url: "ws://other/ws" }).client.cursor, undefined);
+  assert.equal(setUp(kept("u2")).client.cursor, undefined);
+  assert.equal(setUp(kept("u1", "ws://other/ws")).client.cursor, undefined);
   assert.equal(setUp().client.cursor, undefined, "nothing is kept unless it is asked for");
 });
 
@@ -135,19 +137,20 @@ test("storage: a storage that throws or holds nonsense is not used", async () =>
   const fails = () => {
     throw new Error("QuotaExceededError");
   };
-  for (const storage of [{ getItem: fails, setItem: fails }, { getItem: () => "nonsense", setItem: fails }]) {
-    const { client } = await setUpConnected({ storage, user: "u1" });
+  for (const broken of [{ getItem: fails, setItem: fails }, { getItem: () => "nonsense", setItem: fails }]) {
+    const storage = keepCursor(broken, { url: "ws://gateway/ws", user: "u1" });
+    const { client } = await setUpConnected({ storage });
     socket().receive(event(11));
     assert.equal(client.cursor, "e:11");
     assert.equal(socket().sent[0].cursor, undefined);
   }
-  assert.doesNotThrow(() => setUp({ storage: "session", user: "u1" }), "Node has none");
-  assert.throws(() => setUp({ storage: new Storage() }), /needs `user`/);
+  assert.doesNotThrow(() => setUp({ storage: keepCursor("session", { url: "ws://gateway/ws", user: "u1" }) }), "Node has none");
+  assert.throws(() => keepCursor(new Storage(), { url: "ws://gateway/ws" }), /needs `user`/);
 });
 
 test("storage: another user's cursor is not stored under this user's name", async () => {
   const storage = new Storage();
-  await setUpConnected({ storage, user: "u2" });
+  await setUpConnected({ storage: keepCursor(storage, { url: "ws://gateway/ws", user: "u2" }) });
   socket().receive(event(11));
 
   assert.equal(storage.kept.size, 0);

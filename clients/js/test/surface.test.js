@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { isEvent } from "../src/guard.js";
-import { Missed } from "../src/queue.js";
-import { watchTyping } from "../src/typing.js";
+import { eventsOf, Missed } from "../src/loop.js";
+import { keepStatus, shareSelection, watchPresence, watchTyping } from "../src/people.js";
 import { setUp, setUpConnected, settle, socket } from "./fakes.js";
 
 const ROOM = "campaign:c1";
@@ -114,70 +114,78 @@ test("handlers of single types get only their events", async () => {
   assert.deepEqual(heard, ["id11", "id12", "b id12"]);
 });
 
-test("a loop over a subscription gets each event in order and ends when it unsubscribes", async () => {
-  const { client } = setUp();
-  const room = client.subscribe(ROOM);
+test("a loop over a room's events gets each in order, and unsubscribes when it is left", async () => {
+  const { client, clock } = setUp();
+  const events = eventsOf(client, ROOM);
   client.connect();
   await settle();
   socket().accept();
   const heard = [];
   const loop = (async () => {
-    for await (const { id } of room) heard.push(id);
+    for await (const { id } of events) {
+      heard.push(id);
+      if (id === "id13") break;
+    }
   })();
   socket().receive(event(11));
   await settle();
   socket().receive(event(12));
   socket().receive(event(13));
-  room.unsubscribe();
   await loop;
+  await clock.pass(0);
 
   assert.deepEqual(heard, ["id11", "id12", "id13"]);
+  assert.deepEqual(socket().last.type, "unsubscribe");
 });
 
-test("a loop throws if events were missed, and if it is too slow", async () => {
+test("a loop throws if events were missed, if the room was refused, and if it is too slow", async () => {
   const { client } = setUp();
-  const room = client.subscribe(ROOM);
+  const [missed, slow] = [eventsOf(client, ROOM), eventsOf(client, "campaign:c2")];
+  const refused = eventsOf(client, "campaign:c3");
   client.connect();
   await settle();
-  socket().accept();
-  const missed = room[Symbol.asyncIterator]();
+  const rooms = { [ROOM]: { success: true }, "campaign:c2": { success: true } };
+  socket().accept({ rooms: { ...rooms, "campaign:c3": { success: false, error: { code: "forbidden", message: "no" } } } });
   socket().receive({ type: "resync", rooms: [ROOM], reason: "too_old", cursor: "e:20" });
-  const slow = room[Symbol.asyncIterator]();
-  for (let offset = 21; offset <= 1021; offset++) socket().receive(event(offset));
+  for (let offset = 21; offset <= 1021; offset++) socket().receive(event(offset, "t", ["campaign:c2"]));
 
-  await assert.rejects(missed.next(), (error) => error instanceof Missed && error.reason === "resync");
-  assert.deepEqual(await missed.next(), { done: true, value: undefined });
-  await assert.rejects(slow.next(), (error) => error instanceof Missed && error.reason === "overflow");
+  for (const [events, reason] of [[missed, "resync"], [slow, "overflow"], [refused, "forbidden"]]) {
+    await assert.rejects(events.next(), (error) => error instanceof Missed && error.reason === reason);
+    assert.deepEqual(await events.next(), { done: true, value: undefined });
+  }
 });
 
-test("a room with presence knows who is there, and every subscription that wants it sees the same list", async () => {
+test("all watchers of a room see the same list of who is there, also one that comes later", async () => {
   const { client, clock } = setUp();
-  const told = [];
-  const first = client.subscribe(ROOM, { onPresence: ({ count }) => told.push(count) }, { presence: true });
+  const first = watchPresence(client, ROOM);
   client.connect();
   await settle();
-  assert.equal(first.presence.getSnapshot(), undefined);
+  assert.equal(first.users.getSnapshot(), undefined);
   socket().accept({ rooms: { [ROOM]: { success: true, presence: { count: 1, users: [ann] } } } });
-  assert.equal(socket().of("connect")[0].presence, true);
+  assert.deepEqual([socket().of("connect")[0].presence, socket().of("connect")[0].types], [true, { [ROOM]: ["user.typing"] }]);
   socket().receive({ type: "presence", room: ROOM, count: 2, joined: [bob], changed: [], left: [] });
-  const second = client.subscribe(ROOM, {}, { presence: true });
-  const other = client.subscribe(ROOM);
+  const second = watchPresence(client, ROOM);
   await clock.pass(0);
   assert.equal(socket().of("subscribe").length, 0);
-  assert.deepEqual(second.presence.getSnapshot(), { count: 2, users: [ann, bob] });
+  assert.deepEqual(second.users.getSnapshot(), { count: 2, users: [ann, bob] });
   const away = { ...bob, devices: 1 };
   socket().receive({ type: "presence", room: ROOM, count: 1, joined: [], changed: [away], left: ["ann"] });
+  assert.deepEqual(first.users.getSnapshot(), { count: 1, users: [away] });
+  first.close();
+  first.close();
+  await clock.pass(0);
+  assert.equal(socket().of("unsubscribe").length, 0);
+  second.close();
+  await clock.pass(0);
 
-  assert.deepEqual(first.presence.getSnapshot(), { count: 1, users: [away] });
-  assert.equal(second.presence.getSnapshot(), first.presence.getSnapshot());
-  assert.equal(other.presence.getSnapshot(), undefined);
-  assert.deepEqual(told, [1, 2, 1]);
+  assert.equal(socket().of("unsubscribe").length, 1);
 });
 
 test("presence is asked for only in the rooms that want it", async () => {
   const { client, clock } = setUp();
   const states = [];
-  const room = client.subscribe("campaign:c2", {}, { presence: true });
+  const present = watchPresence(client, "campaign:c2");
+  const room = client.subscribe("campaign:c2", {}, { types: [] });
   client.subscribe(ROOM);
   room.status.subscribe(() => states.push(room.status.getSnapshot().state));
   client.connect();
@@ -189,19 +197,34 @@ test("presence is asked for only in the rooms that want it", async () => {
   socket().answer({ "campaign:c2": { success: true, presence: { count: 1, users: [ann] } } });
 
   assert.deepEqual([rooms, presence], [["campaign:c2"], true]);
-  assert.deepEqual(room.presence.getSnapshot(), { count: 1, users: [ann] });
+  assert.deepEqual(present.users.getSnapshot(), { count: 1, users: [ann] });
   assert.deepEqual(states, ["joined"]);
 });
 
 test("a status that was set is sent again after a reconnect", async () => {
   const { client, clock } = await setUpConnected();
-  client.setPresence("away");
+  keepStatus(client, "away");
   assert.equal(socket().last.status, "away");
   socket().end(1006);
   await clock.pass(2000);
   socket().accept();
 
   assert.deepEqual(socket().of("presence").map(({ status }) => status), ["away"]);
+});
+
+test("a selection is told to the user's other views, and follows theirs", async () => {
+  const { client, clock } = await setUpConnected();
+  const selection = shareSelection(client, ROOM);
+  const seen = [];
+  selection.items.subscribe(() => seen.push(selection.items.getSnapshot()));
+  await clock.pass(0);
+  socket().answer({ [ROOM]: { success: true, selection: ["a"] } });
+  selection.select(["b"]);
+  assert.deepEqual([socket().last.type, socket().last.room, socket().last.items], ["select", ROOM, ["b"]]);
+  socket().receive({ type: "selection", room: ROOM, items: ["b"] });
+  socket().receive({ type: "selection", room: ROOM, items: [] });
+
+  assert.deepEqual(seen, [["a"], ["b"], []]);
 });
 
 test("users who type are shown until they stop or are not heard of for 7 s", async () => {

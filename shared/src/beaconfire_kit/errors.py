@@ -1,7 +1,7 @@
 """The one error table: code · meaning · retry · HTTP status · close code.
 
 Close codes are 4000 + the HTTP status. A client does not interpret a code, it looks up `retry`. PROTOCOL.md §6 and
-`clients/js/src/errors.js` are generated from here.
+`clients/js/src/errors.js` and `verdicts.js` are generated from here.
 """
 
 from collections.abc import Mapping

@@ -1,22 +1,34 @@
-/** A cursor that outlives the page. It is read once, and written whenever it moves. If the storage fails, it is not used. */
+/**
+ * A cursor that outlives the page:
+ *
+ *     const client = connect({ url, getToken, storage: keepCursor("session", { url, user: "u1" }) });
+ *
+ * It is read once, and written whenever it moves. If the storage fails, it is not used.
+ */
 
 const PREFIX = "beaconfire-cursor";
 
 /** @typedef {Pick<Storage, "getItem" | "setItem">} CursorStorage */
 
+/**
+ * @param {"session" | "local" | CursorStorage} storage
+ * @param {{url: string, user: string}} owner  the cursor belongs to this address and the user with this id only
+ */
+export function keepCursor(storage, { url, user }) {
+  if (!user) throw new TypeError("keepCursor needs `user`, the id of the user whose cursor is kept");
+  return new KeptCursor(storage, url, user);
+}
+
 export class KeptCursor {
   /** @type {CursorStorage | null} */
   #storage = null;
-  #key = "";
+  #key;
+  #user;
   #written = "";
 
-  /**
-   * @param {"session" | "local" | CursorStorage | undefined} storage  undefined keeps nothing
-   * @param {string} url @param {string | undefined} user  the cursor belongs to this address and this user only
-   */
+  /** @param {"session" | "local" | CursorStorage} storage @param {string} url @param {string} user */
   constructor(storage, url, user) {
-    if (storage === undefined) return;
-    if (!user) throw new TypeError("`storage` needs `user`, the id of the user whose cursor is kept");
+    this.#user = user;
     this.#key = `${PREFIX} ${url} ${user}`;
     this.#guarded(() => (this.#storage = typeof storage === "string" ? globalThis[`${storage}Storage`] : storage));
   }
@@ -33,9 +45,12 @@ export class KeptCursor {
     this.#guarded(() => this.#storage?.setItem(this.#key, cursor));
   }
 
-  /** Stop storing cursors: another user is connected than the one that was named. */
-  stop() {
-    this.#storage = null;
+  /**
+   * Stop storing cursors if another user is connected than the one that was named.
+   * @param {string} user
+   */
+  connectedAs(user) {
+    if (user !== this.#user) this.#storage = null;
   }
 
   /**
