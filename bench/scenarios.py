@@ -16,6 +16,7 @@ from beaconfire_kit.catalogue import builtin
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.timeline import Timeline
 from bench import over_http
+from bench.backlog import drained_per_s
 from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
 from bench.joining import Joining
 from bench.load import EVENT, ROUNDS, Load, LoadFailed
@@ -149,6 +150,8 @@ def durable(stage: Stage, _subject: str) -> list[Sample]:
     if figures["not_stored"]:
         raise LoadFailed(f"{figures['not_stored']} events were not stored")
     stored = Sample("stored", figures["per_second"], cpu=1e6 * figures["cpu_s"][BROKER] / figures["stored"])
+    one_by_one = drained_per_s(system.nats, stage.folder, int(300 * stage.seconds), in_batches=False)
+    in_batches = drained_per_s(system.nats, stage.folder, int(3_000 * stage.seconds), in_batches=True)
     with (
         stage.gateway(in_memory=False) as system,
         Load(stage.load, system.target(), clients=1, options=["--acks"]) as load,
@@ -160,6 +163,9 @@ def durable(stage: Stage, _subject: str) -> list[Sample]:
     others = figures["other_cpu"]
     return [
         stored,
+        Sample("backlog_singly", one_by_one),
+        Sample("backlog", in_batches),
+        Sample("backlog_ratio", in_batches / one_by_one),
         Sample("to_socket_p50", at["p50"], others=others),
         Sample("to_socket_p99", at["p99"], others=others),
     ]
@@ -481,6 +487,9 @@ SCENARIOS = (
         "durable",
         [
             Row("stored", "durable stream alone, acknowledged", "events/s"),
+            Row("backlog_singly", "backlog of an outbox, event by event", "events/s"),
+            Row("backlog", "… in atomic batches", "events/s"),
+            Row("backlog_ratio", "… times as many", "", least=5),
             Row("to_socket_p50", "publish to socket through it, 100/s, p50", "ms"),
             Row("to_socket_p99", "… p99", "ms"),
         ],

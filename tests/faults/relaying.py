@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy import func, select
 
 from beaconfire.local_services import ServiceProcess
+from beaconfire_kit import relay
 from beaconfire_kit.database import Database
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.events.campaign import SettlementUpdated
@@ -18,6 +19,8 @@ from beaconfire_publisher.store import OUTBOX
 from tests.faults.world import World
 
 KILLED_WITHIN_S = 0.3
+MANY = 2 * relay.ATOMIC_FROM
+"""So many are published in an atomic batch."""
 
 
 async def relay_killed(world: World, rounds: int) -> None:
@@ -80,7 +83,7 @@ async def _publisher(world: World, url: str) -> AsyncIterator[ServiceProcess]:
 
 @asynccontextmanager
 async def _committing(database: Database) -> AsyncIterator[Written]:
-    """Transactions of one to three events are committed while the block runs."""
+    """Transactions of one to three events are committed while the block runs, and now and then one of many."""
     written = Written()
     task = asyncio.create_task(_commit(database, written))
     try:
@@ -93,7 +96,7 @@ async def _committing(database: Database) -> AsyncIterator[Written]:
 async def _commit(database: Database, written: Written) -> None:
     outbox = Outbox(database, OUTBOX)
     while True:
-        count = random.randint(1, 3)
+        count = random.choice((1, 1, 2, 2, 3, 3, MANY))
         async with database.transaction() as tx:
             await outbox.add(tx, [_event(written.count + number) for number in range(count)])
         written.count += count

@@ -73,6 +73,7 @@ DAMAGES: dict[str, dict[str, Any]] = {
     "republish": {"republish": {"src": "campaign.>", "dest": "live.campaign.>"}},
     "duplicate_window": {"duplicate_window": 120 * NS},
     "message lifetimes": {"allow_msg_ttl": False},
+    "atomic batches": {"allow_atomic": False},
     "max_msg_size": {"max_msg_size": -1},
     "discard": {"discard": "new"},
     "retention policy": {"retention": "interest"},

@@ -275,6 +275,7 @@ def stream_config(
         "duplicate_window": DUPLICATE_WINDOW_S * NS,
         "allow_direct": False,
         "allow_msg_ttl": True,
+        "allow_atomic": True,
         "republish": {"src": ">", "dest": f"{LIVE_PREFIX}>"},
         "metadata": {EPOCH_KEY: epoch},
     }

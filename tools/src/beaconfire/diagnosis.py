@@ -211,6 +211,7 @@ def _stream(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
     yield _republish(config)
     yield _window(config)
     yield _is("message lifetimes", config.get("allow_msg_ttl", False), True, "ticks are kept as long as events")
+    yield _is("atomic batches", config.get("allow_atomic", False), True, "services publish a backlog event by event")
     yield _largest(config)
     yield _is(
         "discard", config.get("discard"), "old", "a full stream refuses new events instead of dropping the oldest"
