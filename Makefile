@@ -14,10 +14,14 @@ SCRATCH := $(shell df --output=avail,target /dev/shm 2>/dev/null | awk '$$1 + 0 
 # Print what to do when a download fails. pip only says "No matching distribution", and apt's message is far above.
 fetched = || { echo "$(1) could not be downloaded (see above). Check the network. Behind a proxy, set HTTPS_PROXY. For another package index, set $(2)." >&2; exit 1; }
 
-.PHONY: help setup up test check format generate migration faults bench wheels browser postgresql languages proxies clean
+# After all other tests, `make test` also runs those that need a Docker engine, if one is reachable.
+containers = if timeout 10 docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory test-containers; else \
+	echo "The tests of containers were left out, because no Docker engine is reachable. make test-containers installs one and runs them."; fi
+
+.PHONY: help setup up test test-containers check format generate migration faults bench wheels browser postgresql languages proxies clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.synced ## install uv if it is missing, and every dependency from the lock file
 
@@ -56,7 +60,11 @@ proxies: ## install nginx and HAProxy for the tests of deploy/proxy, if they are
 	@deploy/install-proxies.sh $(call fetched,What the tests of proxies need,/etc/apt/sources.list)
 
 test: setup browser postgresql languages proxies ## run all tests (they start their own nats-server, PostgreSQL, services and browser)
-	@$(SCRATCH) $(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@$(SCRATCH) $(RUN) pytest -n $(JOBS) --dist worksteal --ignore tests/containers $(ARGS)
+	@$(if $(ARGS)$(filter no,$(CONTAINERS)),true,$(containers))
+
+test-containers: setup ## run the tests of images and docker-compose.yml, with a Docker engine that is installed if none runs
+	@deploy/ci/with-docker.sh $(RUN) pytest tests/containers $(ARGS)
 
 check: setup clients/js/node_modules/.package-lock.json ## check what must hold before a commit: lint, format, types, imports, generated files
 	@$(RUN) ruff check .

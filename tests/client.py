@@ -3,10 +3,12 @@
 import asyncio
 import json
 import random
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
@@ -166,7 +168,7 @@ class ResumingClient:
         return parse(self.cursor).offset
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["ResumingClient"]:
+    async def running(self) -> AsyncIterator[Self]:
         """Connected from the first ack to the end of the block."""
         task = asyncio.create_task(self.run())
         try:
@@ -335,6 +337,32 @@ class ResumingClient:
 
     async def _next_move(self) -> None:
         await self._moved.wait()
+
+
+class TlsClient(ResumingClient):
+    """A client that reaches gateways over TLS, and trusts the authorities in the file `certificate`."""
+
+    def __init__(self, url: str, certificate: Path, token: str, rooms: Sequence[str], **more: Any) -> None:
+        super().__init__([url], token, rooms, **more)
+        self._certificate = certificate
+
+    def session(self) -> aiohttp.ClientSession:
+        return trusting(self._certificate)
+
+    @property
+    def ids(self) -> list[str]:
+        """The events that it applied, in order."""
+        return [event_id for _, event_id in self.applied]
+
+
+def trusting(certificate: Path) -> aiohttp.ClientSession:
+    """Open an HTTP session that trusts the authorities in a file, and no others."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust(certificate)))
+
+
+def trust(certificate: Path) -> ssl.SSLContext:
+    """Trust the authorities in a file, and no others."""
+    return ssl.create_default_context(cafile=str(certificate))
 
 
 def parse(cursor: str | None) -> Cursor:

@@ -3,8 +3,7 @@
 import asyncio
 import itertools
 import secrets
-import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,30 +12,13 @@ import aiohttp
 import pytest
 
 from beaconfire.local_services import ServiceProcess
-from tests.client import ResumingClient
+from tests.client import TlsClient
 from tests.cluster.brokers import Brokers
 from tests.databases import Postgres, database_url
 from tests.proxies import proxied
 
 PATIENCE_S = 60.0
 PASSWORD = "correct horse"
-
-
-class Client(ResumingClient):
-    """A client that reaches the gateways through the load balancer, over TLS."""
-
-    def __init__(self, url: str, certificate: Path, token: str, rooms: Sequence[str]) -> None:
-        super().__init__([url], token, rooms)
-        self._certificate = certificate
-
-    def session(self) -> aiohttp.ClientSession:
-        context = ssl.create_default_context(cafile=str(self._certificate))
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
-
-    @property
-    def ids(self) -> list[str]:
-        """The events that it applied, in order."""
-        return [event_id for _, event_id in self.applied]
 
 
 class Whole:
@@ -136,7 +118,7 @@ async def test_no_event_is_lost_repeated_or_reordered_while_each_part_of_the_who
         token = (await whole.call(f"{whole.auth.url}/auth/sign-up", body))["accessToken"]
         made = await whole.call(f"{whole.publishers[0].url}/v1/campaigns", {"name": "Together"}, token)
         campaign = made["campaign"]["id"]
-        clients = [Client(url, tmp_path / "site.crt", token, [f"campaign:{campaign}"]) for _ in range(4)]
+        clients = [TlsClient(url, tmp_path / "site.crt", token, [f"campaign:{campaign}"]) for _ in range(4)]
         for client in clients:
             await stack.enter_async_context(client.running())
         sent: list[str] = []

@@ -22,6 +22,7 @@ from beaconfire.service_settings import settings_classes, variables
 from beaconfire_kit.database import DatabaseUnusable
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.weak_secrets import MIN_KEY, weakness
+from tests.architecture.sources import PROJECTS
 from tests.databases import Postgres
 from tests.routers import built
 
@@ -153,6 +154,14 @@ def test_built_images_are_pinned_to_a_release_and_run_as_the_user_in_compose() -
         assert all(re.search(r":\d+\.\d+-", base) for base in re.findall(r"^FROM (\S+)", text, re.MULTILINE))
         assert re.findall(r"^USER (\S+)", text, re.MULTILINE) == [ALL["proxy"]["user"]] == [ALL["auth"]["user"]]
         assert "\nHEALTHCHECK " in text
+
+
+@pytest.mark.parametrize("folder", PROJECTS)
+def test_image_gets_the_pyproject_of_every_part_of_the_workspace(folder: str) -> None:
+    """Without one of them, uv does not accept the lock file."""
+    assert f"\nCOPY {folder}/pyproject.toml {folder}/\n" in (ROOT / "deploy/Dockerfile").read_text()
+    sent = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {f"!{folder}/pyproject.toml", f"!{folder.partition('/')[0]}"} & set(sent)
 
 
 def test_build_tools_stay_in_an_earlier_image_stage() -> None:

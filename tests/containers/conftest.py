@@ -1,0 +1,32 @@
+"""An engine, the images built once, and one deployment for the tests of a module."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.containers import engine
+from tests.containers.deployment import Deployment
+from tests.docs.tree import Tree
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engine() -> None:
+    assert engine.is_reachable(), engine.MISSING
+
+
+@pytest.fixture(name="built", scope="session")
+def _built(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """This version with its images and secrets, not started yet."""
+    one = Deployment(Tree(tmp_path_factory.mktemp("this-version")).root)
+    one.build()
+    return one
+
+
+@pytest.fixture(name="deployment", scope="module")
+def _deployment(built: Deployment) -> Iterator[Deployment]:
+    """This version, brought up as documented."""
+    try:
+        built.bring_up()
+        yield built
+    finally:
+        built.remove()

@@ -1,0 +1,52 @@
+"""The containers of the version before are upgraded in place, as documented."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.sources import ROOT
+from tests.containers import engine
+from tests.containers.deployment import IMAGES, Deployment, documented
+from tests.containers.story import Story
+
+BEFORE = "450676fd004dc9ae08066858b187dc96cb7ffdc1"
+"""The version before. Each release sets this to the commit of the last one."""
+
+
+def tree_before(folder: Path) -> Path:
+    """Write the files of the version before."""
+    archive = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, capture_output=True, check=False)
+    assert archive.returncode == 0, f"{archive.stderr.decode()}This test needs the history: git fetch --unshallow"
+    folder.mkdir()
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    return folder
+
+
+@pytest.mark.timeout(900)
+async def test_upgrade_in_place_loses_no_account_change_or_event(built: Deployment, tmp_path: Path) -> None:
+    """Clients that follow a campaign meanwhile have every event once and in order."""
+    deployment = Deployment(tree_before(tmp_path / "deployment"), images=f"{IMAGES}-before")
+    try:
+        await asyncio.to_thread(deployment.build)
+        await asyncio.to_thread(deployment.bring_up)
+        old = image_of(deployment, "gateway-1")
+        story = Story(deployment.url, deployment.certificate)
+        await story.begin()
+        token = await story.token()
+        await story.change(1241, token)
+        async with story.followed(token):
+            deployment.replace_tree(built)
+            for command in documented("Upgrading"):
+                await asyncio.to_thread(deployment.shell, command)
+
+        assert image_of(deployment, "gateway-1") != old
+        assert await story.population(await story.token()) == 1241
+    finally:
+        await asyncio.to_thread(deployment.remove)
+
+
+def image_of(deployment: Deployment, service: str) -> str:
+    """The id of the image that a container runs."""
+    return engine.docker("inspect", "--format", "{{.Image}}", deployment.container(service)).strip()
