@@ -1,8 +1,9 @@
-"""Real proxies in front of gateways, with the configurations of deploy/proxy: nginx and HAProxy."""
+"""Real proxies in front of gateways, with the configurations of deploy/proxy: nginx, HAProxy and Caddy."""
 
 import asyncio
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,14 +25,12 @@ START_S = 15
 async def proxied(kind: str, folder: Path, gateways: Sequence[str], *, port: int = 0) -> AsyncIterator[str]:
     """Start a proxy in front of gateways (`http://…`). Yields its address, with TLS, for HTTP/1.1 and HTTP/2.
 
-    nginx is for two of them, as its configuration is.
-
-    `port` 0 is a free one.
+    The file `site.crt` in the folder is its certificate. `port` 0 is a free one.
     """
     port = port or free_port()
     ends = [one.removeprefix("http://") for one in gateways]
     command = _KINDS[kind](folder, port, ends)
-    program = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin")
+    program = shutil.which(command[0], path=f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin")
     assert program, f"{command[0]} is missing: deploy/install-proxies.sh installs it"
     with (folder / "proxy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(program, *command[1:], stdout=log, stderr=log, cwd=folder)
@@ -46,7 +45,9 @@ async def proxied(kind: str, folder: Path, gateways: Sequence[str], *, port: int
 
 def _nginx(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
     certificate, key = _certificate(folder)
-    site = _placed(_read("nginx.conf"), gateways).replace("443 ssl", f"127.0.0.1:{port} ssl")
+    more = "".join(f"    server {one} max_fails=1 fail_timeout=2s;\n" for one in gateways[2:])
+    site = _placed(_read("nginx.conf"), gateways).replace("    least_conn;\n", f"    least_conn;\n{more}")
+    site = site.replace("443 ssl", f"127.0.0.1:{port} ssl")
     site = site.replace("/etc/nginx/site.crt", str(certificate)).replace("/etc/nginx/site.key", str(key))
     stores = "".join(
         f"{kind}_temp_path {folder / kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -68,9 +69,24 @@ def _haproxy(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
     return ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
 
 
+def _caddy(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
+    certificate, key = _certificate(folder)
+    site = _read("Caddyfile").replace("gateway-1:8080 gateway-2:8080", " ".join(gateways))
+    # No other interface, and none of the container's ports.
+    site = site.replace("admin off", f"admin off\n\tdefault_bind 127.0.0.1\n\tstorage file_system {folder / 'caddy'}")
+    site = site.replace("http_port 8080", f"http_port {free_port()}").replace(
+        "127.0.0.1:8081", f"127.0.0.1:{free_port()}"
+    )
+    site = site.replace("https_port 8443", f"https_port {port}")
+    site = site.replace("{$BEACONFIRE_TLS:internal}", f"{certificate} {key}")
+    (folder / "Caddyfile").write_text(site)
+    return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+
+
 _KINDS: Mapping[str, Callable[[Path, int, Sequence[str]], list[str]]] = {
     "nginx": _nginx,
     "haproxy": _haproxy,
+    "caddy": _caddy,
 }
 KINDS = tuple(_KINDS)
 
