@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -21,6 +21,14 @@ WAIT_S = 2
 PASSING = frozenset({429, 502, 503, 504})
 """The statuses after which a client tries again."""
 LOST = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+class Follower(Protocol):
+    """A client that `running` runs."""
+
+    name: str
+
+    async def run(self, http: aiohttp.ClientSession, url: str, token: str, /) -> None: ...
 
 
 class HttpFollower(Listener, ABC):
@@ -100,7 +108,7 @@ class PollFollower(HttpFollower):
 
 
 @asynccontextmanager
-async def running(followers: Sequence[HttpFollower], url: str, tokens: Mapping[str, str]) -> AsyncIterator[None]:
+async def running(followers: Sequence[Follower], url: str, tokens: Mapping[str, str]) -> AsyncIterator[None]:
     """Run the clients while the block runs."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S)
     async with aiohttp.ClientSession(timeout=timeout) as http:

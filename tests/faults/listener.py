@@ -50,6 +50,10 @@ class Listener:
     def connect(self) -> None:
         """It is connected, for the first time or again."""
         self.connects += 1
+        self.back()
+
+    def back(self) -> None:
+        """What was interrupted goes on."""
         if self._lost_at is not None:
             self.back_after_s.append(time.monotonic() - self._lost_at)
             self._lost_at = None

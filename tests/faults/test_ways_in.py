@@ -7,6 +7,7 @@ import pytest
 from tests.faults.socketio_followers import SocketIOFollower
 from tests.faults.ways_in import FAULTS, Fault, connections_cut, each_was_reached, other_ways, trouble_of
 
+PYTHON = {"python-0", "python-sse-0", "python-poll-0"}
 SOCKETIO = {"socketio-websocket-0", "socketio-polling-0", "socketio-upgrade-0"}
 
 
@@ -49,7 +50,7 @@ async def bear(fault: Fault, folder: Path, **settings: str) -> None:
 @pytest.mark.parametrize(
     ("sabotage", "harmed"),
     [
-        ("resume", SOCKETIO | {"sse-0", "poll-0", "plain-0", "plain-late-0"}),
+        ("resume", SOCKETIO | {"sse-0", "poll-0", "plain-0", "plain-late-0"} | PYTHON),
         ("records", SOCKETIO),
     ],
 )

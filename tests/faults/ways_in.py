@@ -1,4 +1,4 @@
-"""Damage gateways and connections while clients of every other way in follow them: Socket.IO, SSE, long polling, plain.
+"""Damage gateways and connections while clients of every other way in follow them, and the Python client.
 
 All clients connect through one load balancer without sticky sessions, so their requests arrive at any gateway.
 """
@@ -17,6 +17,7 @@ from tests.faults.checker import Verdict
 from tests.faults.http_followers import EventStreamFollower, HttpFollower, PollFollower
 from tests.faults.listener import Listener
 from tests.faults.plain_followers import LatePlainFollower, PlainFollower
+from tests.faults.python_followers import PythonEventStreamFollower, PythonFollower, PythonPollFollower
 from tests.faults.report import Section
 from tests.faults.socketio_followers import SocketIOFollower
 from tests.faults.world import ROOT, World, world
@@ -46,14 +47,20 @@ WAYS = {
     "poll": "long polling",
     "plain": "the plain protocol",
     "plain-late": "the plain protocol, subscribed after the ack",
+    "python": "the Python client over a WebSocket",
+    "python-sse": "the Python client over server-sent events",
+    "python-poll": "the Python client over long polling",
 }
 """By the start of the names of their clients, for people."""
 STORED = "beaconfire_gateway_socketio_records_stored_total"
-FOLLOWERS: Mapping[str, Callable[[str, frozenset[str]], HttpFollower]] = {
+FOLLOWERS: Mapping[str, Callable[[str, frozenset[str]], HttpFollower | PythonFollower]] = {
     "sse": EventStreamFollower,
     "poll": PollFollower,
     "plain": PlainFollower,
     "plain-late": LatePlainFollower,
+    "python": PythonFollower,
+    "python-sse": PythonEventStreamFollower,
+    "python-poll": PythonPollFollower,
 }
 ROOMS = (frozenset({ROOT}), frozenset({f"{ROOT}/settlement:s1"}))
 
@@ -235,7 +242,9 @@ def sections(outcomes: Mapping[str, Outcome], *, rounds: int, of_each: int) -> l
         ]
         for way in WAYS
     ]
-    title = f"Socket.IO, server-sent events, long polling and the plain protocol at two gateways, each fault {rounds} x"
+    title = (
+        f"Socket.IO, server-sent events, long polling, the plain protocol and the Python client, each fault {rounds} x"
+    )
     return [
         Section(f"{title}, {of_each * len(WAYS)} clients", ["fault", "events", *columns, "took"], by_fault),
         Section("The same, all faults together", ["way in", *columns], by_way),

@@ -19,8 +19,8 @@ from beaconfire_client.core.protocol import BROKE_OFF, Frame, Message, read_fram
 
 SLACK_S = 10.0
 """How long an answer may take beyond the time that the gateway waits."""
-SILENCE_S = 40.0
-"""A stream that is silent for this long is dead: the gateway writes something every 15 s."""
+_WRITES_EVERY_S = 15
+"""A gateway writes something into a stream after so many seconds, or each heartbeat if that is less."""
 _MAX_TRIES = 3
 """How often a message is sent again if an answer lacks its reply."""
 _MAX_WAIT_S = 60
@@ -96,7 +96,8 @@ class HttpLink:
                 raise LinkEnded(BROKE_OFF, "No reply to a message")
             return self._poll(0, messages=[one.message for one in self._outbox])
         if self.way == "sse":
-            return Request("sse", self._body(), SILENCE_S)
+            # A stream that is silent for twice that time is dead.
+            return Request("sse", self._body(), 2.0 * min(_WRITES_EVERY_S, self._wait_s))
         return self._poll(self._wait_s)
 
     def ready(self) -> list[Frame]:
