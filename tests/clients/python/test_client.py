@@ -423,9 +423,13 @@ async def test_change_is_seen_when_its_event_or_its_place_was_received(gateway: 
 # Users.
 
 
-async def test_users_in_a_room_are_told_with_their_status(gateway: Gateway) -> None:
+@each_way
+async def test_users_in_a_room_are_told_with_their_status(gateway: Gateway, transport: Transport) -> None:
     url, auth = gateway.url, gateway.auth
-    async with connect(url, auth.token("viewer")) as viewer, connect(url, auth.token("owner")) as owner:
+    async with (
+        connect(url, auth.token("viewer"), transport=transport) as viewer,
+        connect(url, auth.token("owner"), transport=transport) as owner,
+    ):
         watched = viewer.room(ROOM, presence=True)
         await watched.ready()
         other = owner.room(ROOM)
@@ -462,10 +466,20 @@ async def test_users_who_type_are_told_until_they_stop(gateway: Gateway) -> None
 
 async def test_unknown_status_is_refused(gateway: Gateway) -> None:
     async with connect(gateway.url, gateway.auth.token("viewer")) as client:
-        with pytest.raises(RequestRefused) as refused:
+        with pytest.raises(ValueError, match="status: expected 'online', 'away' or 'busy', got 'asleep'"):
             await client.set_presence("asleep")  # type: ignore[arg-type]
 
-    assert refused.value.code == "bad_request"
+
+async def test_request_over_a_limit_is_refused(stream: NatsServer, auth: FakeAuth) -> None:
+    async with (
+        running_gateway(stream, auth, messages_per_minute=2) as gateway,
+        connect(gateway.url, auth.token("viewer")) as client,
+    ):
+        await client.set_presence("away")
+        with pytest.raises(RequestRefused) as refused:
+            await client.set_presence("busy")
+
+    assert refused.value.code == "too_many"
 
 
 # Gateways that stop.

@@ -250,7 +250,7 @@ class Client:
             self._core.forget_sight(number)
 
     async def set_presence(self, status: PresenceStatus) -> None:
-        """Set the user's status in this session, also after a reconnect. Raises RequestRefused."""
+        """Set the user's status in this session, also after a reconnect. Raises RequestRefused or ValueError."""
         self._check_open()
         await self._answer(self._core.set_presence(status))
 

@@ -18,6 +18,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
+from typing import get_args
 
 from beaconfire_client.core.actions import (
     Action,
@@ -150,6 +151,7 @@ class Connection:
         self._return_pause_s = FIRST_RETURN_S
         self._unanswered: dict[int, Callable[[Frame], None]] = {}
         self._presence: PresenceStatus = "online"
+        """The user's status, which each `connect` repeats."""
 
     # What comes out.
 
@@ -231,7 +233,12 @@ class Connection:
         return WhoIsHere() if roster is None else roster.here
 
     def set_presence(self, status: PresenceStatus) -> int:
-        """Set the user's status, also for later connections. Returns the number of the `Answered`, 0 without one."""
+        """Set the user's status, also for later connections. Returns the number of the `Answered`, or 0 without one.
+
+        Raises ValueError for another status.
+        """
+        if status not in get_args(PresenceStatus):
+            raise ValueError(f"status: expected 'online', 'away' or 'busy', got {status!r}")
         self._presence = status
         return self._request({"type": "presence", "status": status})
 
@@ -365,6 +372,7 @@ class Connection:
             **({} if self._place.cursor is None else {"cursor": str(self._place.cursor)}),
             **({} if self._last_close is None else {"lastClose": self._last_close}),
             **({"replaces": self._session_id} if self._session_id else {}),
+            **({} if self._presence == "online" else {"status": self._presence}),
         }
         rooms = self._rooms.introduce(self._max_frame_bytes - bytes_of(message))
         self._tell(Send(attempt.link, {**message, **rooms}))
@@ -389,8 +397,6 @@ class Connection:
         self._set_state(State.CONNECTED)
         self._say_degraded("broker_unreachable")  # or `live`: the old gateway's trouble is not the new one's
         self._rooms.connected(ack.get("rooms", {}), left_at, limits)
-        if self._presence != "online":
-            self._request({"type": "presence", "status": self._presence})
         self._sightings.look()
 
     def _worked(self, way: Way) -> None:

@@ -58,6 +58,9 @@ class HttpLink:
     way: Literal["sse", "poll"]
     token: str = ""
     _about_client: Message = field(default_factory=dict)
+    """What only the first request says."""
+    _about_user: Message = field(default_factory=dict)
+    """Whether to tell who is in the rooms, and the user's status."""
     _cursor: str | None = None
     _session_id: str | None = None
     _rooms: dict[str, Any] = field(default_factory=dict)
@@ -80,10 +83,13 @@ class HttpLink:
             self.token = message["token"]
             self._reply(message)
         elif kind == "presence":
-            self._reply(message)  # the gateway keeps a status for a WebSocket only
+            self._about_user["status"] = message["status"]
+            self._reply(message)
         elif kind == "unsubscribe" and not self._outbox:
             self._leave(message)
         else:
+            if message.get("presence"):
+                self._about_user["presence"] = True
             self._outbox.append(_Outgoing(message))
         return True
 
@@ -141,6 +147,7 @@ class HttpLink:
     def _start(self, connect: Message) -> None:
         self.token = connect["token"]
         self._about_client = {key: connect[key] for key in ("client", "lastClose") if key in connect}
+        self._about_user = {key: connect[key] for key in ("presence", "status") if key in connect}
         self._session_id = connect.get("replaces")
         self._cursor = connect.get("cursor")
         types = connect.get("types", {})
@@ -166,6 +173,7 @@ class HttpLink:
             **({"cursor": self._cursor} if self._cursor else {}),
             **({"replaces": self._session_id} if self._session_id else {}),
             **self._about_client,
+            **self._about_user,
         }
 
     def _receive(self, frame: Frame) -> list[Frame]:
@@ -197,6 +205,11 @@ class HttpLink:
             self._is_acknowledged = True
             return [ack]
         frames: list[Frame] = [_left(room, answer) for room, answer in refused.items()]
+        frames += [
+            {"type": "presence", "room": answer.get("room", room), **answer["presence"]}
+            for room, answer in ack["rooms"].items()
+            if "presence" in answer
+        ]
         if self._is_degraded and not was_degraded:
             frames.append({"type": "degraded", "reason": "broker_unreachable"})
         elif was_degraded and not self._is_degraded:
