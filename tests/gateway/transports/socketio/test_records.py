@@ -24,7 +24,11 @@ class Client:
     def __init__(self, session_id: str, **rooms: Sequence[str] | None) -> None:
         self.id = session_id
         self.rooms: dict[str, Sequence[str] | None] = {name.replace("_", ":"): types for name, types in rooms.items()}
+        self.watched: Sequence[str] = ()
         self.was_replaced = False
+
+    def watched_rooms(self) -> Sequence[str]:
+        return self.watched
 
     def wanted_rooms(self) -> dict[str, Sequence[str] | None]:
         return dict(self.rooms)
@@ -65,6 +69,24 @@ async def test_another_gateway_finds_the_rooms_and_types_of_a_record(stream: Nat
     record = found.record
     assert (record.sid, record.namespace, record.user_id) == ("s1", "/", "ann")
     assert record.rooms == {"campaign:c1": None, "workspace:w1": ["issue.created"]}
+
+
+async def test_record_of_a_session_that_is_told_who_is_here_is_unknown_to_the_version_before(
+    stream: NatsServer,
+) -> None:
+    """That one reads records of version 1 alone, and its client starts over. All others are as they were."""
+    client, other = Client("s1", campaign_c1=None), Client("s2", campaign_c1=None)
+    client.watched = ["campaign:c1"]
+    async with gateways(stream, 2) as (first, second):
+        kept = [await first.begin(one, namespace="/", user_id="ann", rooms=one.rooms) for one in (client, other)]
+        for one in kept:
+            await first.keep(one)
+        records = [json.loads(one.record.encode()) for one in kept]
+        found = await second.recover(kept[0].pid, Client("s3"), anybody)
+
+    assert found is not None
+    assert found.record.watched == ["campaign:c1"]
+    assert [(one["v"], "watched" in one) for one in records] == [(2, True), (1, False)]
 
 
 class Starting(Client):

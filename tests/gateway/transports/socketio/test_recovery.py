@@ -20,6 +20,7 @@ from beaconfire_kit.gateway_buckets import BUCKETS, SOCKETIO_SESSIONS
 from beaconfire_kit.key_value import KeyValue
 from beaconfire_kit.stream_setup import declare_stream
 from beaconfire_kit.tokens import Claims
+from tests.client import open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.front import Front
@@ -213,7 +214,34 @@ async def test_client_is_recovered_while_its_old_connection_is_still_open_elsewh
     assert event.endswith(f':{missed}"]')
 
 
-async def connect(client: RawClient, auth: FakeAuth, user: str = "viewer", **more: str) -> tuple[str, str]:
+@pytest.mark.parametrize("asks", ["when it connects", "later"])
+async def test_client_that_is_told_who_is_in_a_room_is_told_so_after_it_came_back(
+    stream: NatsServer, auth: FakeAuth, gateway: Gateway, asks: str
+) -> None:
+    """At another gateway, without asking again. And not about the room for which it has not asked."""
+    rooms = ["campaign:c1", "campaign:c1/settlement:s1"]
+    auth_of: dict[str, Any] = {"rooms": rooms[:1], "presence": True} if asks == "when it connects" else {}
+    async with running_gateway(stream, auth) as other, raw_client(gateway.url) as old, raw_client(other.url) as new:
+        pid, offset = await connect(old, auth, **auth_of)
+        if asks == "later":
+            await old.say(f'421["subscribe",{json.dumps({"rooms": rooms[:1], "presence": True})}]')
+            await old.hear_that("431")
+        await old.say(f'422["subscribe",{json.dumps({"rooms": rooms[1:]})}]')
+        await old.hear_that("432")
+        await new.hear_that("0")
+        await new.say("40" + json.dumps({"token": auth.token("viewer"), "pid": pid, "offset": offset}))
+        ack = json.loads((await new.hear_that('42["beaconfire:ack"'))[2:])[1]
+        async with open_socket(gateway.url) as third:
+            await third.connect(auth.token("owner"), ["campaign:c1"])
+            while '"owner"' not in await new.hear_that('42["beaconfire:presence"'):
+                pass
+
+    assert {name: "presence" in answer for name, answer in ack["rooms"].items()} == dict(
+        zip(rooms, (True, False), strict=True)
+    )
+
+
+async def connect(client: RawClient, auth: FakeAuth, user: str = "viewer", **more: Any) -> tuple[str, str]:
     """Connect a raw client to the main namespace. Returns its secret, and its first offset."""
     await client.hear_that("0")
     await client.say("40" + json.dumps({"token": auth.token(user), **more}))

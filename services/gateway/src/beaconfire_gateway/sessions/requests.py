@@ -6,7 +6,7 @@ one at a time for each session (`Session.ask`), so that answers keep the order o
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -217,7 +217,8 @@ async def _connect(session: Session, request: Connect) -> Answers:
     decisions = await access.decide(claims, request.rooms)
     spend_start(session, claims.user_id, request)
     if session.KEEPS_ROOMS:
-        await session.keep_first_rooms(claims, _wanted(narrowed(decisions, request.types, gateway.catalogue.known)))
+        rooms = _wanted(narrowed(decisions, request.types, gateway.catalogue.known))
+        await session.keep_first_rooms(claims, rooms, presence=request.presence)
         decisions = await access.decide(claims, request.rooms)  # membership may have changed meanwhile
     while await make_room(session, claims.user_id, request):
         decisions = await access.decide(claims, request.rooms)  # membership may have changed meanwhile
@@ -234,7 +235,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
         gateway.replace_elsewhere(request.replaces, claims.user_id)
     _log_connected(session, request)
     answers = _enter(session, narrowed(decisions, request.types, gateway.catalogue.known))
-    answers = _with_presence(session, answers, is_wanted=request.presence)
+    answers = _with_presence(session, answers, wanted=answers if request.presence else request.presence_in)
     offset, trouble = gateway.find_start(request.cursor)
     ack = Ack(
         request.id,
@@ -261,10 +262,10 @@ async def _subscribe(session: Session, request: Subscribe) -> Answers:
     gateway.users.of(session.user_id).spend_rooms(len(request.rooms), now)
     await reach(session, request.cursor)
     decisions, trouble = await restore(session, request)
-    answers = await _enter_and_keep(session, decisions)
+    answers = await _enter_and_keep(session, decisions, presence=request.presence)
     if session.state is State.CLOSED:
         return ()
-    answers = _with_presence(session, answers, is_wanted=request.presence)
+    answers = _with_presence(session, answers, wanted=answers if request.presence else ())
     joined = [name for name, answer in answers.items() if answer.error is None]
     if request.cursor is not None:
         answers |= {name: replace(answers[name], recovered=trouble is None) for name in joined}
@@ -315,8 +316,13 @@ def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
     return answers
 
 
-def _with_presence(session: Session, answers: dict[str, RoomAnswer], *, is_wanted: bool) -> dict[str, RoomAnswer]:
-    """Tell the session from now on who is in the rooms that it has joined, or no longer. Returns who is there now."""
+def _with_presence(
+    session: Session, answers: dict[str, RoomAnswer], *, wanted: Collection[str]
+) -> dict[str, RoomAnswer]:
+    """Tell the session from now on who is in the wanted ones of these rooms, and no longer who is in the others.
+
+    Returns the answers with those who are there now.
+    """
     attendance = session.gateway.attendance
     if attendance is None:
         return answers
@@ -326,7 +332,7 @@ def _with_presence(session: Session, answers: dict[str, RoomAnswer], *, is_wante
         if subscription is None:  # it was refused, or has left again
             continue
         room = subscription.room
-        if is_wanted:
+        if name in wanted:
             found[name] = replace(answer, presence=attendance.watch(session, room))
         else:
             attendance.unwatch(session, room)
@@ -339,14 +345,14 @@ def _wanted(decisions: Decisions) -> Mapping[str, Sequence[str] | None]:
     return {name: None if types is None else sorted(types) for name, types in allowed}
 
 
-async def _enter_and_keep(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
+async def _enter_and_keep(session: Session, decisions: Decisions, *, presence: bool) -> dict[str, RoomAnswer]:
     """Join the rooms that are allowed, and none if they cannot be kept (`Session.keep_rooms`)."""
     if session.state is State.CLOSED:
         return {}
     before = set(session.rooms)
     answers = _enter(session, decisions)
     try:
-        await session.keep_rooms()
+        await session.keep_rooms(dict.fromkeys(decisions, presence))
     except BeaconfireError:
         for name in session.rooms.keys() - before:
             session.leave(name)

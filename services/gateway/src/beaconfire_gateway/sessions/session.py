@@ -75,6 +75,7 @@ LEFT = metrics.Counter(
     "beaconfire_gateway_rooms_left_total", "Rooms that a session was removed from, by reason.", ["reason"]
 )
 
+NOTHING: Mapping[str, bool] = {}
 MAX_WAITING = 100
 """Messages a client may send while an earlier one is being answered."""
 MAX_WAITING_BYTES = 65_536
@@ -165,17 +166,21 @@ class Session(ABC):
         """Return the request with what its client does not say, because it said it before. Its user is known now."""
         return request
 
-    async def keep_first_rooms(self, claims: Claims, rooms: Mapping[str, Sequence[str] | None]) -> None:
+    async def keep_first_rooms(
+        self, claims: Claims, rooms: Mapping[str, Sequence[str] | None], *, presence: bool
+    ) -> None:
         """Store the rooms that it joins when it starts, each with its types, as `keep_rooms` stores them later.
 
-        Called before it starts, because nothing may wait between its start and its ack. The rates have counted it.
+        `presence`: it is told who is in them. Called before it starts, because nothing may wait between its start and
+        its ack. The rates have counted it.
         """
         return
 
-    async def keep_rooms(self) -> None:
+    async def keep_rooms(self, presence: Mapping[str, bool] = NOTHING) -> None:
         """Store its rooms outside this process, for a client that does not name them when it comes back.
 
-        Called after they changed, before the client is answered. Raises BeaconfireError if the client must not rely on
+        `presence` says for some of them whether it is told from now on who is in them. Called after they changed,
+        before the client is answered. Raises BeaconfireError if the client must not rely on
         the change.
         """
         return

@@ -65,16 +65,27 @@ class Record:
     """The connection that it is of."""
     broker: str = ""
     """Which start of the broker stored it (`broker_start`)."""
+    watched: Sequence[str] = ()
+    """Those of its rooms in which it is told who is there. A gateway of the version before cannot read such a record:
+    there, its client starts over."""
 
     def encode(self) -> bytes:
         """Return the bytes in the bucket."""
-        return json.dumps({"v": 1, **asdict(self)}, separators=(",", ":")).encode()
+        version = 2 if self.watched else 1
+        return json.dumps({"v": version, **self.fields()}, separators=(",", ":")).encode()
+
+    def fields(self) -> dict[str, Any]:
+        """Return it as JSON. Without `watched` if that is empty, because a process of an earlier version lacks it."""
+        fields = asdict(self)
+        if not self.watched:
+            del fields["watched"]
+        return fields
 
     @classmethod
     def decode(cls, data: bytes) -> "Record | None":
         """Read what a gateway stored. None if the record has ended, or if another version wrote it."""
         found: dict[str, Any] = json.loads(data) if data else {}
-        return cls(**found) if found.pop("v", None) == 1 else None
+        return cls(**found) if found.pop("v", None) in (1, 2) else None
 
 
 class Recoverable(Protocol):
@@ -87,6 +98,10 @@ class Recoverable(Protocol):
 
         None if it has not started: then they are those of its record.
         """
+        ...
+
+    def watched_rooms(self) -> Sequence[str]:
+        """Return those of its rooms in which it is told who is there, as in `Record.watched`."""
         ...
 
     def make_way(self) -> None:
@@ -118,7 +133,7 @@ class Kept:
 
     def pack(self) -> dict[str, Any]:
         """Return it as JSON, for a session that goes on in another process (`Recovery.adopt`)."""
-        return {"pid": self.pid, "record": asdict(self.record), "at": self.at}
+        return {"pid": self.pid, "record": self.record.fields(), "at": self.at}
 
 
 class Recovery:
@@ -138,13 +153,19 @@ class Recovery:
         self._may_complain_at = 0.0
 
     async def begin(
-        self, session: Recoverable, *, namespace: str, user_id: str, rooms: Mapping[str, Sequence[str] | None]
+        self,
+        session: Recoverable,
+        *,
+        namespace: str,
+        user_id: str,
+        rooms: Mapping[str, Sequence[str] | None],
+        watched: Sequence[str] = (),
     ) -> Kept:
         """Store a record for a session that starts in these rooms.
 
         If that fails, its client starts over when it lost its connection.
         """
-        kept = Kept(session, Record(session.id, namespace, user_id, rooms, ""))
+        kept = Kept(session, Record(session.id, namespace, user_id, rooms, "", watched=watched))
         with suppress(BeaconfireError):
             await self.keep(kept)
         return kept
@@ -286,10 +307,10 @@ class Recovery:
             return await self._bucket.last(pid)
 
     async def _keep(self, kept: Kept, session: Recoverable) -> None:
-        before, rooms = kept.record, session.wanted_rooms()
+        before, rooms, watched = kept.record, session.wanted_rooms(), session.watched_rooms()
         if rooms is None:
-            rooms = before.rooms
-        kept.record = replace(before, rooms=rooms, broker=broker_start(self._nc))
+            rooms, watched = before.rooms, before.watched
+        kept.record = replace(before, rooms=rooms, watched=watched, broker=broker_start(self._nc))
         data = kept.record.encode()
         self._wrote(kept)
         try:

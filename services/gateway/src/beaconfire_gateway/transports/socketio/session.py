@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from beaconfire_gateway.sessions.connection import SharedConnection
-from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.session import NOTHING, Session, State
 from beaconfire_gateway.sessions.starting import reach
 from beaconfire_gateway.transports.socketio.recovery import Kept, Record, Recovery
 from beaconfire_gateway.wire.engineio import MessagePackets
@@ -44,7 +44,7 @@ class Namespace:
 class SocketIOSession(Session):
     """See the module. `auth` is what its client sent to connect."""
 
-    __slots__ = ("_connection", "_kept", "_offset", "_pid", "namespace")
+    __slots__ = ("_connection", "_kept", "_offset", "_pid", "_watched", "namespace")
 
     KEEPS_ROOMS = True
 
@@ -54,6 +54,8 @@ class SocketIOSession(Session):
         self._connection = connection
         self.namespace = namespace
         self._kept: Kept | None = None
+        self._watched: frozenset[str] = frozenset()
+        """The rooms in which it is told who is there. It may have left some."""
         self._pid = _text(auth.get("pid"))
         self._offset = _text(auth.get("offset"))
         super().__init__(connection.gateway, namespace.wire, address=connection.address, offered_token=offered_token)
@@ -72,12 +74,17 @@ class SocketIOSession(Session):
             self.release_record()
         return request
 
-    async def keep_first_rooms(self, claims: Claims, rooms: Mapping[str, Sequence[str] | None]) -> None:
+    async def keep_first_rooms(
+        self, claims: Claims, rooms: Mapping[str, Sequence[str] | None], *, presence: bool
+    ) -> None:
         """Begin a record of its own, unless its client has brought one."""
         recovery, namespace = self.namespace.recovery, self.namespace.name
+        if presence:
+            self._watched = frozenset(rooms)
         if recovery is None or self._kept is not None:
             return
-        self._kept = await recovery.begin(self, namespace=namespace, user_id=claims.user_id, rooms=rooms)
+        watched, user_id = tuple(self._watched), claims.user_id
+        self._kept = await recovery.begin(self, namespace=namespace, user_id=user_id, rooms=rooms, watched=watched)
         if self.state is State.CLOSED:
             self.release_record()
 
@@ -98,6 +105,7 @@ class SocketIOSession(Session):
         RECOVERIES.labels("recovered").inc()
         record = self._kept.record
         self.id = record.sid
+        self._watched = frozenset(record.watched)
         types = {name: types for name, types in record.rooms.items() if types is not None}
         return replace(
             request,
@@ -105,6 +113,7 @@ class SocketIOSession(Session):
             types={**types, **request.types},
             cursor=self._offset,
             replaces=record.sid,
+            presence_in=record.watched,
         )
 
     async def _can_go_on(self) -> bool:
@@ -114,14 +123,23 @@ class SocketIOSession(Session):
         await reach(self, self._offset)
         return self.gateway.find_start(self._offset)[1] is None
 
-    async def keep_rooms(self) -> None:
-        if self.namespace.recovery is not None and self._kept is not None:
-            await self.namespace.recovery.keep(self._kept)
+    async def keep_rooms(self, presence: Mapping[str, bool] = NOTHING) -> None:
+        before = self._watched
+        self._watched = before - presence.keys() | {name for name, is_wanted in presence.items() if is_wanted}
+        try:
+            if self.namespace.recovery is not None and self._kept is not None:
+                await self.namespace.recovery.keep(self._kept)
+        except BeaconfireError:
+            self._watched = before
+            raise
 
     def wanted_rooms(self) -> Mapping[str, Sequence[str] | None] | None:
         if self.state is State.CONNECTING:
             return None
         return {name: None if one.types is None else sorted(one.types) for name, one in self.rooms.items()}
+
+    def watched_rooms(self) -> Sequence[str]:
+        return sorted(self._watched & self.rooms.keys())
 
     def send_now(self, message: Message) -> None:
         if isinstance(message, Ack) and self._kept is not None:
@@ -161,6 +179,7 @@ class SocketIOSession(Session):
         """Go on with the record that it had in another process."""
         if self.namespace.recovery is not None and packed is not None:
             self._kept = self.namespace.recovery.adopt(self, packed)
+            self._watched = frozenset(self._kept.record.watched)
 
     def release_record(self) -> None:
         """It has ended, and its record waits for its client."""
