@@ -464,6 +464,27 @@ def test_operator_commands_without_the_right_token_do_nothing(data: Path) -> Non
     assert "operator token" in refused.text
 
 
+def test_limits_are_shown_and_reset_on_every_gateway_of_the_running_up(data: Path) -> None:
+    """Also at addresses that are given. A gateway that does not answer is named, and the exit code is 1."""
+    (ops, *_) = DataFolder(data).running().gateway_ops_urls
+    shown = command(data, "limits", "show", "nobody", "--json")
+    readable = command(data, "limits", "show", "nobody", "--gateway-ops", ops)
+    of_nobody = command(data, "limits", "reset")
+    reset = command(data, "limits", "reset", "--user", "nobody", "--address", "127.0.0.1")
+    by_name = command(
+        data, "limits", "reset", "--user", "nobody", "--gateway-ops", ops.replace("127.0.0.1", "localhost")
+    )
+    invalid = command(data, "limits", "reset", "--address", "nonsense", "--gateway-ops", ops)
+    away = command(data, "limits", "reset", "--user", "u", "--gateway-ops", "http://127.0.0.1:9", "--gateway-ops", ops)
+
+    assert json.loads(shown.text) == {"clients": []}
+    assert (readable.ends(), of_nobody.ends(), reset.ends(), by_name.ends()) == (0, 2, 0, 0)
+    assert "0 clients" in reset.text
+    assert (invalid.ends(), away.ends()) == (1, 1)
+    assert "'nonsense' is no IP address" in invalid.text
+    assert "http://127.0.0.1:9" in away.text
+
+
 def test_version_is_printed_and_every_command_has_short_help(call: Call) -> None:
     assert call("--version").text.startswith("beaconfire 0.")
     assert "Push this fragment" in call("up", "-h").text

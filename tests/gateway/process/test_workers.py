@@ -47,7 +47,12 @@ async def test_clients_of_two_workers_on_one_port_share_events_figures_look_ups_
             for one in (*(client.ack["sessionId"] for client in firsts.values()), "none")
         ]
 
+        reset_all = await workers.ask("/api/v1/ws/reset-limits?user=viewer", method="POST")
+        refused = await workers.ask("/api/v1/ws/reset-limits?address=nonsense", method="POST")
+
     count = stats["clients"]
+    assert reset_all == (200, {"clients": 6})
+    assert (refused[0], refused[1]["error"]["code"]) == (400, "bad_request")
     assert heard == [offset, offset]
     assert set(firsts) == {1, 2}
     assert count == stats["users"] == stats["clientsPerRoom"][ROOM] == stats["clientsPerAddress"]["127.0.0.1"] >= 2

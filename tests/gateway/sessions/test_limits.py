@@ -102,6 +102,54 @@ async def test_number_of_invalid_tokens_is_a_setting(stream: NatsServer, auth: F
     assert codes == [4401, 4401, 4429]
 
 
+async def test_invalid_token_of_a_refresh_counts_for_the_address_too(stream: NatsServer, auth: FakeAuth) -> None:
+    """The session stays, with its token. An expired token does not count."""
+    now = int(time.time())
+    async with running_gateway(stream, auth, attempts_per_minute_address=2) as gateway, open_socket(gateway.url) as one:
+        old = Forger(gateway.auth.key, "k1").forged(claims={"iat": now - 1000, "exp": now - 60})
+        await one.connect(auth.token("viewer"))
+        answers = [await one.ask("refresh", token=token) for token in (old, "bad", "bad", "bad", auth.token("viewer"))]
+        _, elsewhere = await _refusal(gateway, "nonsense")
+
+    codes = [answer.get("error", {}).get("code") for answer in answers]
+    assert codes == ["token_invalid", "token_invalid", "token_invalid", "too_many", None]
+    assert answers[3]["error"]["retryAfterMs"] > 0
+    assert elsewhere.code == 4429
+
+
+async def test_operators_reset_all_clients_of_a_user_and_the_invalid_tokens_of_an_address(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    low = {"messages_per_minute": 3, "messages_per_minute_per_user": 4, "attempts_per_minute_address": 1}
+    async with (
+        running_gateway(stream, auth, **low) as gateway,
+        open_socket(gateway.url) as one,
+        open_socket(gateway.url) as two,
+        aiohttp.ClientSession(f"{gateway.ops_url}/api/v1/ws/") as http,
+    ):
+        for client in (one, two):
+            await client.connect(auth.token("viewer"))
+        for _ in range(2):
+            await one.ask("ping")
+        over = await two.ask("ping")
+        codes = [(await _refusal(gateway, "nonsense"))[1].code for _ in range(2)]
+        async with http.post("reset-limits", params={"user": "viewer", "address": "127.0.0.1"}) as answer:
+            reset = await answer.json()
+        refused = []
+        for params in ({}, {"address": "nonsense"}, {"user": ""}):
+            async with http.post("reset-limits", params=params) as answer:
+                refused.append((answer.status, (await answer.json())["error"]["message"]))
+        again = [await client.ask("ping") for client in (one, two)]
+        codes.append((await _refusal(gateway, "nonsense"))[1].code)
+
+    assert over["code"] == "too_many"
+    assert reset == {"clients": 2}
+    assert [one["success"] for one in again] == [True, True]
+    assert codes == [4401, 4429, 4401]
+    assert [status for status, _ in refused] == [400] * 3
+    assert "'nonsense' is no IP address" in refused[1][1]
+
+
 async def _refusal(gateway: Gateway, token: str) -> tuple[dict[str, Any] | None, Closed]:
     """Connect with this token. Returns the error message, if one came, and the end."""
     async with open_socket(gateway.url) as client:

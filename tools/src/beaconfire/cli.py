@@ -22,6 +22,7 @@ from beaconfire import (
     authorizer_commands,
     broker_commands,
     catalogue_docs,
+    limit_commands,
     listening,
     operating,
     outboxes,
@@ -89,6 +90,7 @@ app.add_typer(access_commands.users, name="user")
 app.add_typer(service_token, name="service-token")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(authorizer_commands.app, name="authorizer")
+app.add_typer(limit_commands.app, name="limits")
 
 
 def _print_version(wanted: bool) -> None:

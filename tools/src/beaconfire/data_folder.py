@@ -53,6 +53,7 @@ class Running:
     auth_ops_url: str
     monitoring_url: str = ""
     """URL of the broker's monitoring port, or empty."""
+    gateway_ops_urls: Sequence[str] = ()
     processes: Mapping[str, int] = field(default_factory=dict)
     """Process ids by name."""
     roots: Sequence[str] = ()

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from typing import Any, Self
 
 from aiohttp import web
@@ -12,12 +13,14 @@ from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.sessions.limits import LIMITED, Doorkeeper, Limits, Users
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_kit import errors, logs
+from beaconfire_kit.client_addresses import client_network
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.web import json_answer
 
 log = logs.get(__name__)
 
 WHOLE_PATH = "/figures"
+RESET_PATH = "/api/v1/ws/reset-limits"
 MAX_ROOMS_LISTED = 1_000
 MAX_ADDRESSES_LISTED = 100
 
@@ -95,6 +98,15 @@ def _largest(counts: Mapping[str, int], count: int) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:count])
 
 
+def _network(address: str) -> str:
+    """Return what an address is counted under. Raises BeaconfireError."""
+    try:
+        ip_address(address)
+    except ValueError:
+        raise BeaconfireError(errors.BAD_REQUEST, f"address: {address[:64]!r} is no IP address") from None
+    return client_network(address)
+
+
 class Operators:
     """Answers operators with this process's figures, and resets the limits of one client."""
 
@@ -109,6 +121,7 @@ class Operators:
             web.get("/api/v1/ws/stats", self.stats),
             web.get("/api/v1/ws/users/{user_id}/clients", self.clients),
             web.post("/api/v1/ws/clients/{session_id}/reset-limits", self.reset_limits),
+            web.post(RESET_PATH, self.reset_all),
         ]
 
     def routes_of_a_worker(self) -> list[web.RouteDef]:
@@ -158,6 +171,21 @@ class Operators:
             for one in sessions
         ]
         return json_answer({"clients": clients})
+
+    async def reset_all(self, request: web.Request) -> web.Response:
+        """Reset the limits of all clients of `?user=`, and the invalid tokens of `?address=`."""
+        user, address = request.query.get("user"), request.query.get("address")
+        if not user and not address:
+            raise BeaconfireError(errors.BAD_REQUEST, "name a user, an address, or both: ?user=USER&address=IP")
+        sessions = self._hub.sessions_of(user) if user else ()
+        for session in sessions:
+            session.reset_limits()
+        if user:
+            self._users.of(user).reset()
+        if address:
+            self._door.forget_attempts(_network(address))
+        log.info("an operator reset limits", user=user, address=address, clients=len(sessions))
+        return json_answer({"clients": len(sessions)})
 
     async def reset_limits(self, request: web.Request) -> web.Response:
         """Reset the limits of one client and of its user. 404 if this gateway does not have the session."""

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from beaconfire_gateway.process.catalogue_document import PATH as CATALOGUE_PATH
-from beaconfire_gateway.process.operators import WHOLE_PATH, Figures
+from beaconfire_gateway.process.operators import RESET_PATH, WHOLE_PATH, Figures
 from beaconfire_gateway.process.presence_answers import OCCUPANCY_PATH
 from beaconfire_gateway.process.supervisor import Board
 from beaconfire_kit import errors, logs, metrics
@@ -66,6 +66,7 @@ class Combined:
                 web.get(OCCUPANCY_PATH, self.occupancy),
                 web.get("/api/v1/ws/users/{user_id}/clients", self.clients),
                 web.post("/api/v1/ws/clients/{session_id}/reset-limits", self.reset_limits),
+                web.post(RESET_PATH, self.reset_all),
             ]
         )
 
@@ -123,6 +124,13 @@ class Combined:
         if not any(answer.status == 204 for answer in answers.values()):
             raise BeaconfireError(errors.NOT_FOUND, "no such session on this gateway")
         return web.Response(status=204)
+
+    async def reset_all(self, request: web.Request) -> web.Response:
+        answers = await self._ask_all(request.rel_url.raw_path_qs, method="POST")
+        for answer in answers.values():
+            if answer.status != 200:  # all workers refuse the same
+                return web.Response(status=answer.status, body=answer.body, content_type="application/json")
+        return json_answer({"clients": sum(answer.read()["clients"] for answer in answers.values())})
 
     async def _first(self, path: str, otherwise: str) -> web.Response:
         for number in self._board.workers:

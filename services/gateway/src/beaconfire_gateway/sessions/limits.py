@@ -358,6 +358,10 @@ class Doorkeeper:
             raise LimitReached("address_attempts", text, wait_s=wait_s)
         self._attempts[address] = empty_at
 
+    def forget_attempts(self, address: str) -> None:
+        """Let an address send invalid tokens again (an operator's decision)."""
+        self._attempts.pop(address, None)
+
     def forget(self, now: float) -> None:
         """Drop the counts of attempts that are over. Call it every second or so."""
         for address in [one for one, empty_at in self._attempts.items() if empty_at <= now]:

@@ -100,8 +100,9 @@ def _send(session: Session, answers: Answers) -> None:
 def _refuse(session: Session, incoming: Incoming, error: BeaconfireError) -> None:
     """Answer a request that failed. Before `connect` has succeeded, this ends the session."""
     message_id = id_of(incoming)
-    if session.state is State.CONNECTING:
+    if session.state is State.CONNECTING or isinstance(incoming, Refresh):
         error = _counted(session, error)
+    if session.state is State.CONNECTING:
         if isinstance(error, LimitReached):
             LIMITED.labels(error.limit).inc()
             if error.retry_after_ms is not None:  # a close frame has no place for it
