@@ -98,4 +98,4 @@ wheels: setup ## build the installable packages into dist/
 	@echo "The wheels are in $(CURDIR)/dist"
 
 clean: ## remove installed tools, caches, and the data of `make up`
-	@rm -rf clients/js/node_modules clients/js/types dist .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	@rm -rf clients/*/node_modules clients/*/types clients/react/test/react18/node_modules dist .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from playwright._impl._driver import compute_driver_executable
 
-PACKAGE = Path(__file__).parents[1] / "clients" / "js"
+CLIENTS = Path(__file__).parents[1] / "clients"
+PACKAGE = CLIENTS / "js"
 _INSTALL = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
 _INSTALL_S = 120
 _RUN_S = 120
@@ -23,7 +24,7 @@ def build_types() -> None:
     with (PACKAGE / "tsconfig.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         declarations = PACKAGE / "types" / "styles.css.d.ts"  # the last one that is written
-        newest = max(path.stat().st_mtime for path in (PACKAGE / "src").iterdir())
+        newest = max(path.stat().st_mtime for path in (PACKAGE / "src").rglob("*"))
         if not declarations.is_file() or declarations.stat().st_mtime < newest:
             run_node(str(PACKAGE / "scripts" / "types.js"))
 

@@ -40,6 +40,11 @@ def test_js_surface_tests_pass() -> None:
     _run("surface")
 
 
+def test_js_cache_tests_pass() -> None:
+    """How changes of rapid events are merged and bounded: clients/js/test/caches.test.js."""
+    _run("caches")
+
+
 def test_js_package_tests_pass() -> None:
     """With the package `ws` in Node, and with a bundler: clients/js/test/packages.test.js."""
     install_packages()
@@ -48,7 +53,7 @@ def test_js_package_tests_pass() -> None:
 
 def test_every_js_test_file_is_run() -> None:
     there = {path.name.removesuffix(".test.js") for path in TESTS.glob("*.test.js")}
-    assert there == {"connection", "rooms", "restore", "seen", "indicator", "fallback", "packages", "surface"}
+    assert there == {"connection", "rooms", "restore", "seen", "indicator", "fallback", "packages", "surface", "caches"}
 
 
 def _run(name: str) -> None:

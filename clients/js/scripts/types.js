@@ -21,7 +21,8 @@ const options = ["--noEmit", "false", "--declaration", "--emitDeclarationOnly", 
 const { status } = spawnSync(process.execPath, [compiler, "-p", PACKAGE, ...options], { stdio: "inherit" });
 if (status !== 0) process.exit(status ?? 1);
 
-for (const name of await readdir(TYPES)) {
+for (const name of await readdir(TYPES, { recursive: true })) {
+  if (!name.endsWith(".d.ts")) continue;
   const path = join(TYPES, name);
   const text = await readFile(path, "utf8");
   // `#private` is an error in applications that compile for ES5.

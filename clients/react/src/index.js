@@ -1,0 +1,14 @@
+/** React hooks and components for Beaconfire. Each of them works on the server, and under StrictMode. */
+
+export { useAgents } from "./agents.js";
+export { useApprovals } from "./approvals.js";
+export { useCacheSync } from "./cache.js";
+export { useChat } from "./chat.js";
+export { useWebSocket } from "./connection.js";
+export { ConnectionIndicator } from "./indicator.js";
+export { useNotifications } from "./notifications.js";
+export { usePresence, usePresenceStatus, useSelection, useTyping } from "./presence.js";
+export { BeaconfireProvider, useWebSocketConnection } from "./provider.js";
+export { useRoomState } from "./room_state.js";
+export { useCampaign, useSettlement, useStructure, useSubscription } from "./subscription.js";
+export { ToastProvider, useToasts } from "./toasts.js";
