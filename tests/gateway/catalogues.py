@@ -5,6 +5,7 @@ from typing import Any
 
 from beaconfire_kit.catalogue import builtin
 from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.profile import read_fragment
 from beaconfire_kit.catalogue.timeline import Start, Timeline
 
 BUILTIN = Catalogue.of(1, builtin.fragments())
@@ -73,3 +74,31 @@ def siege(*, at_most: int | None = None, version: int = 1, ephemeral: bool = Fal
         "x-beaconfire": {"fragment": "sieges"},
         "channels": {"siege": {"address": "campaign.{campaignId}.siege.{siegeId}", "messages": {"begun": message}}},
     }
+
+
+def couriers(*, window_ms: int = 200, ephemeral: bool = False, is_conflated: bool = True) -> dict[str, Any]:
+    """Return a fragment with `courier.moved`, which is conflated by courier, and `courier.called`, which is not."""
+    payload = {"type": "object", "properties": {"courierId": {"type": "string"}, "step": {"type": "integer"}}}
+    conflate: dict[str, Any] = {"ephemeral": ephemeral}
+    if is_conflated:
+        conflate["conflate"] = {"key": "/courierId", "windowMs": window_ms}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Couriers", "version": "1"},
+        "x-beaconfire": {"fragment": "couriers"},
+        "channels": {
+            "courier": {
+                "address": "campaign.{campaignId}.courier.{courierId}",
+                "messages": {
+                    "moved": {"name": "courier.moved", "payload": payload, "x-beaconfire": conflate},
+                    "called": {"name": "courier.called", "payload": payload},
+                },
+            }
+        },
+    }
+
+
+def catalogue_with(*documents: dict[str, Any]) -> Catalogue:
+    """Return a catalogue of our own events and these fragments."""
+    pushed = [read_fragment(document) for document in documents]
+    return Catalogue.of(2, {**builtin.fragments(), **{one.name: one for one in pushed}})

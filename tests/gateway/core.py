@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from beaconfire_gateway.fanout.conflation import HELD_BEHIND
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE
@@ -110,6 +111,7 @@ class Recorder(Sockets):
 def build_core(
     *,
     call_soon: Callable[[Callable[[], None]], object],
+    call_later: Callable[[float, Callable[[], None]], object] = lambda _seconds, _callback: None,
     spawn: Callable[[Coroutine[Any, Any, None]], object],
     access: Access | None = None,
     history: History | None = None,
@@ -118,6 +120,7 @@ def build_core(
     limits: Limits | None = None,
     batch_bytes: int = BATCH_BYTES,
     slice_sessions: int = SLICE,
+    held_behind: int = HELD_BEHIND,
     steps_per_turn: int = STEPS,
     epoch: str = "",
 ) -> Gateway:
@@ -128,12 +131,14 @@ def build_core(
         catalogue=Fixed(),
         handle=requests.handle,
         call_soon=call_soon,
+        call_later=call_later,
         spawn=spawn,
         limits=limits or Limits(),
         hub=hub,
         ring_bytes=ring_bytes,
         batch_bytes=batch_bytes,
         slice_sessions=slice_sessions,
+        held_behind=held_behind,
         steps_per_turn=steps_per_turn,
         now=0,
     )

@@ -14,17 +14,11 @@ from hypothesis.stateful import initialize, precondition, rule
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Routes
-from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
-from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
+from beaconfire_gateway.sessions.gateway import HistoryGone
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import Session, State
-from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.stream.sequence import Sequence as Order
-from beaconfire_gateway.wire import messages
-from beaconfire_gateway.wire.dialect import Spliced
-from beaconfire_gateway.wire.native import Native
-from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.resync import ResyncCause
@@ -33,6 +27,7 @@ from beaconfire_kit.subjects import Pair
 from beaconfire_kit.tokens import Claims
 from tests.cursors import cursor_of
 from tests.gateway.core import build_core, key
+from tests.gateway.lines import Connected, Socket
 from tests.gateway.models import Model, unreached
 
 ROOTS = ("campaign:c1", "campaign:c2")
@@ -62,65 +57,6 @@ class Stand:
     after: int
     owed: int | None = None
     upto: int | None = None
-
-
-class Socket:
-    """A client's end of a connection. It is full while `paused` is set."""
-
-    def __init__(self) -> None:
-        self.paused = False
-        self.is_open = True
-        self.frames: list[dict[str, Any]] = []
-
-    def write(self, data: bytes) -> None:
-        if self.is_open:
-            self.frames += [json.loads(line) for line in data.splitlines()]
-
-
-class Lines:
-    """A framing: one line for each message."""
-
-    def frame(self, payload: Spliced, content: messages.Message | messages.Event) -> Spliced:
-        before, body, after = payload
-        return before, body, after + b"\n"
-
-
-WIRE = Wire(Native(), Lines())
-
-
-class Connected(SoleSession):
-    """A session over such a connection."""
-
-    transport = "lines"
-
-    def __init__(self, core: Gateway, socket: Socket) -> None:
-        self._socket = socket
-        core.door.enter("127.0.0.1")
-        super().__init__(core, WIRE, address="127.0.0.1")
-
-    @property
-    def writer(self) -> Writer:
-        return CALLING
-
-    @property
-    def target(self) -> Target:
-        return self._socket.write
-
-    @property
-    def is_full(self) -> bool:
-        return self._socket.paused
-
-    def write(self, data: bytes) -> None:
-        self._socket.write(data)
-
-    def ping(self, session: Session, data: bytes = b"") -> None:
-        self.write(data)
-
-    def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
-        self._socket.is_open = False
-
-    def abort(self, session: Session) -> None:
-        self._socket.is_open = False
 
 
 @dataclass

@@ -737,8 +737,10 @@ export class Client {
 
   /** @param {EventFrame} frame */
   #takeEvent(frame) {
-    // An event without an offset is ephemeral: not stored, never repeated, and it does not touch the cursor.
+    // An event without an offset is applied in any case. It is ephemeral, or the gateway held it back (conflation). Then it
+    // has the cursor that this session has reached.
     if (frame.offset !== undefined && !this.#cursor.takeIn(this.#cursor.epoch, frame.offset)) return;
+    if (frame.cursor !== undefined) this.#cursor.advance(frame.cursor);
     this.#emitter.emit("event", frame);
     this.#rooms.deliver(frame);
     this.#note(frame);

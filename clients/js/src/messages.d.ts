@@ -205,8 +205,10 @@ export interface ErrorMessage {
 
 export interface EventMessage {
   type: "event";
-  /** The event's number in the stream. Missing from an ephemeral event. */
+  /** The event's number in the stream. Missing from an ephemeral event, and from one that was held back. */
   offset?: number;
+  /** Only in an event that was held back: the cursor that this session has reached. */
+  cursor?: Cursor;
   /** All rooms of the event, in the long form. */
   rooms: RoomName[];
   /** The publisher's JSON, unchanged (§8). */

@@ -20,7 +20,7 @@ const BROKEN_CLIENT = new Set([1002, 1003, 1007, 1009]);
  * @template {EventType} Type
  * @typedef {EventType extends Type ? EventBody : import("./events.d.ts").Events[Type]} EventOf
  */
-/** @typedef {{type: "event", offset?: number, rooms: string[], event: EventBody}} EventFrame */
+/** @typedef {{type: "event", offset?: number, cursor?: string, rooms: string[], event: EventBody}} EventFrame */
 /** @typedef {{type: string, [field: string]: any}} Frame */
 
 const ROOM = /^[\w-]{1,64}:[\w-]{1,64}(\/[\w-]{1,64}:[\w-]{1,64})?$/;

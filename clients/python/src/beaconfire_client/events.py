@@ -20,7 +20,7 @@ class Event:
     rooms: tuple[str, ...]
     """All rooms of the event, in the long form."""
     offset: int | None
-    """Its number in the stream. None for an ephemeral event, which is not stored."""
+    """Its number in the stream. None for an ephemeral event, which is not stored, or if the gateway held it back."""
     cursor: str | None
     """Its place in the stream. A program that stores it can resume from it after a restart."""
 
@@ -37,5 +37,5 @@ class Event:
             metadata=event["metadata"],
             rooms=tuple(frame["rooms"]),
             offset=offset,
-            cursor=None if offset is None else f"{epoch}:{offset}",
+            cursor=frame.get("cursor") if offset is None else f"{epoch}:{offset}",
         )

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from beaconfire_kit.catalogue.checking import CheckedEvent, Checker
-from beaconfire_kit.catalogue.fragment import VENDOR, EventType, Fragment, InvalidFragment, Problem, RootKind
+from beaconfire_kit.catalogue.fragment import (
+    VENDOR,
+    Conflation,
+    EventType,
+    Fragment,
+    InvalidFragment,
+    Problem,
+    RootKind,
+)
 from beaconfire_kit.catalogue.pointers import pointer
 from beaconfire_kit.catalogue.system import SYSTEM
 from beaconfire_kit.catalogue.templates import parse_template
@@ -63,6 +71,12 @@ class Catalogue:
     def check(self, subject: str, body: bytes) -> CheckedEvent:
         """Check a message on the subject it was published on. Raises InvalidEvent. See `checking.Checker.check`."""
         return self.checker.check(subject, body)
+
+    @property
+    def conflations(self) -> Mapping[str, Conflation]:
+        """How events are conflated, by type. The newest version of a type decides for all, so that they keep order."""
+        newest = {name: versions[max(versions)] for name, versions in self.types.items()}
+        return {name: one.conflation for name, one in newest.items() if one.conflation is not None}
 
     @property
     def root_kinds(self) -> frozenset[str]:

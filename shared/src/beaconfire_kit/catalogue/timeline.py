@@ -6,7 +6,7 @@ timeline.at(4000)                    # → eight
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.checking import FEW_REMEMBERED, MAX_REMEMBERED
@@ -25,6 +25,8 @@ class Timeline:
         """The offset behind which `current` counts."""
         self.current = Catalogue.of(0, {})
         """The revision that counts for what comes next."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when another revision may count."""
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -71,3 +73,4 @@ class Timeline:
         self.since, self.current = self._offsets[-1], self._catalogues[-1]
         for one in self._catalogues:
             one.checker.remember(MAX_REMEMBERED if one is self.current else FEW_REMEMBERED)
+        self.on_change()

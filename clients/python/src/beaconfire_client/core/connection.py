@@ -537,9 +537,12 @@ class Connection:
             # Other types belong to a newer protocol, and are ignored.
 
     def _take_event(self, frame: Frame) -> None:
-        # An event without an offset is ephemeral: not stored, never repeated, and it does not touch the cursor.
+        # An event without an offset is applied in any case. It is ephemeral, or the gateway held it back (conflation).
+        # Then it has the cursor that this session has reached.
         if "offset" in frame and not self._place.take(self._place.epoch, frame["offset"]):
             return
+        if "cursor" in frame:
+            self._place.advance(Cursor.parse(frame["cursor"]))
         self._rooms.deliver(frame)
         self._sightings.note(frame["event"]["id"])
 

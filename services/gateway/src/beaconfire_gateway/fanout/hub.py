@@ -9,6 +9,7 @@ The recipients of a subject are remembered until a session joins or leaves one o
 affect them.
 """
 
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -85,6 +86,7 @@ class Hub(Generic[S]):
         self._rooms: dict[RoomKey, dict[Group, dict[S, Target]]] = {}
         # The recipients found, until a session joins or leaves the rooms that they depend on.
         self._heard: dict[Hashable, bool] = {}  # by subject
+        self._pinned: Counter[Hashable] = Counter()
         self._by_event: dict[Hashable, tuple[Recipients, ...]] = {}  # by (subject, type, audience)
         self._by_rooms: dict[Hashable, tuple[Recipients, ...]] = {}  # by all that makes two events alike here
         self._remembered_targets = 0
@@ -142,9 +144,21 @@ class Hub(Generic[S]):
         if heard is None:
             if len(self._heard) >= self._max_remembered:
                 self._forget_everything()
-            heard = self._heard[subject] = not self._rooms.keys().isdisjoint(rooms)
+            heard = self._heard[subject] = subject in self._pinned or not self._rooms.keys().isdisjoint(rooms)
             self._note(subject, rooms)
         return heard
+
+    def pin(self, subject: Hashable) -> None:
+        """Take a subject for heard until `unpin`, whoever is in its rooms. Pins of one subject are counted."""
+        self._pinned[subject] += 1
+        self._heard.pop(subject, None)
+
+    def unpin(self, subject: Hashable) -> None:
+        """Undo one `pin`."""
+        self._pinned[subject] -= 1
+        if not self._pinned[subject]:
+            del self._pinned[subject]
+        self._heard.pop(subject, None)
 
     def recipients(
         self, subject: Hashable, rooms: Rooms, type_: str, audience: frozenset[Role] | None

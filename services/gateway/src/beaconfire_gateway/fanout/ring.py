@@ -29,6 +29,8 @@ class Ring:
         self._left: deque[tuple[int, Route]] = deque(maxlen=REMEMBERED)  # oldest first
         self.bytes = 0
         self.floor = 0
+        self.least = 0
+        """Events that are kept however old they are, as far as the bound in bytes allows."""
         self.gone_unchecked = 0
         """Events that left before they were checked."""
 
@@ -52,7 +54,9 @@ class Ring:
         entry.keeper = self
         self.bytes += entry.size
         oldest = entry.at - self._max_age_s
-        while self._first < len(entries) and (self.bytes > self._max_bytes or entries[self._first].at < oldest):
+        while self._first < len(entries) and (
+            self.bytes > self._max_bytes or (entries[self._first].at < oldest and len(self) > self.least)
+        ):
             self._evict()
 
     def grow(self, count: int) -> None:
@@ -64,7 +68,7 @@ class Ring:
     def forget(self, now: float) -> None:
         """Drop events that are too old, also while no new ones come. `now` is on the clock of `Entry.at`."""
         oldest = now - self._max_age_s
-        while self._first < len(self._entries) and self._entries[self._first].at < oldest:
+        while len(self) > self.least and self._entries[self._first].at < oldest:
             self._evict()
 
     def covers(self, offset: int) -> bool:

@@ -225,6 +225,7 @@ class _Process:
             catalogue=revisions,
             handle=requests.handle,
             call_soon=loop.call_soon,
+            call_later=loop.call_later,
             spawn=self._spawn,
             limits=self.limits,
             hub=self.hub,

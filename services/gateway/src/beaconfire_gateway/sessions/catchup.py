@@ -2,15 +2,19 @@
 
 A session is behind because it resumes, or because its connection was full. It is in no write list then. Its place is
 one offset, and the ring feeds it in order, or the history if the ring no longer reaches back that far.
+
+Before that it is sent conflated events at or below its place that it may lack (`reread`).
 """
 
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from beaconfire_gateway.fanout.conflation import Latest
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.sessions.catchup_cache import CatchUpWrite
 from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
+from beaconfire_gateway.sessions.reread import reread, reread_ring
 from beaconfire_gateway.sessions.subscription import WRITE_BYTES, Subscription, heard
 from beaconfire_gateway.wire.messages import Position
 from beaconfire_gateway.wire.wire import Wire
@@ -35,6 +39,7 @@ class Lagging(Protocol):
     @property
     def is_full(self) -> bool: ...
     def write(self, data: bytes, /) -> None: ...
+    def write_again(self, data: bytes, /) -> None: ...
     def close(self, error: BeaconfireError) -> None: ...
     def go_live(self) -> None: ...
     def resync(self, cause: ResyncCause, cursor: str) -> None: ...
@@ -43,9 +48,9 @@ class Lagging(Protocol):
 class CatchUp:
     """Belongs to a session as long as it is behind. All up to `offset` is written or about to be, and no more."""
 
-    __slots__ = ("_fetching", "_gateway", "_mark", "_queued", "_session", "is_held", "offset")
+    __slots__ = ("_fetching", "_gateway", "_lacking", "_mark", "_queued", "_session", "is_held", "offset", "rereads")
 
-    def __init__(self, gateway: Gateway, session: Lagging, offset: int) -> None:
+    def __init__(self, gateway: Gateway, session: Lagging, offset: int, lacking: Sequence[Entry] = ()) -> None:
         self._gateway = gateway
         self._session = session
         self._fetching = False
@@ -54,6 +59,20 @@ class CatchUp:
         self.is_held = False
         """Whether it waits, because auth is being asked which rooms the session may hear."""
         self.offset = offset
+        self.rereads = False
+        """Whether it has yet to find out which events at or below `offset` its client may lack."""
+        self._lacking = lacking
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its client lacks nothing at or below `offset`."""
+        return not self.rereads and not self._lacking
+
+    def start_over(self, offset: int) -> None:
+        """Go on from another place. Its client loads the state there again, so it lacks nothing."""
+        self.offset = offset
+        self.rereads = False
+        self._lacking = ()
 
     def wait_for_queued(self) -> None:
         """Wait until everything that is queued now is written: some of it is for this session."""
@@ -87,6 +106,17 @@ class CatchUp:
             session.resync(ResyncCause.NO_PROGRESS, gateway.cursor(self.offset))
             gateway.steps.add(self.step)  # what is written here must not pass the `resync`, which may be queued
             return
+        if self.rereads:
+            found = reread_ring(gateway, session.rooms.values(), self.offset)
+            if found is None:
+                self._fetching = True
+                gateway.spawn(self._fetch_lacking())
+                return
+            self.rereads, self._lacking = False, found
+        if self._lacking:
+            self._write_lacking()
+            gateway.steps.add(self.step)
+            return
         if not gateway.ring.covers(self.offset):
             self._fetching = True
             gateway.spawn(self._fetch())
@@ -97,6 +127,43 @@ class CatchUp:
             gateway.steps.add(self.step)
         else:
             session.go_live()  # without an await since the last look
+
+    async def _fetch_lacking(self) -> None:
+        """Find the conflated events that its client may lack, and that the ring no longer has."""
+        gateway, session = self._gateway, self._session
+        epoch, subscriptions = gateway.epoch, list(session.rooms.values())
+        try:
+            found = await reread(gateway, subscriptions, self.offset)
+        except Exception:
+            log.exception("could not read the history", session=session.id)
+            session.close(errors.internal(session.id))
+            return
+        self._fetching = False
+        if gateway.epoch == epoch and self.rereads:  # else it has started over
+            self.rereads, self._lacking = False, found
+        gateway.steps.add(self.step)
+
+    def _write_lacking(self) -> None:
+        """Write some of the conflated events that its client may lack, without offsets: its place is above them."""
+        gateway, session = self._gateway, self._session
+        cursor, left = gateway.cursor(self.offset), list(heard(self._lacking, self.offset, session.rooms.values()))
+        wire = session.wire
+
+        def make() -> CatchUpWrite:
+            frames: list[bytes] = []
+            size = 0
+            for entry in left:
+                frames.append(Latest(entry, cursor).frame(wire))
+                size += len(frames[-1])
+                if size >= WRITE_BYTES:
+                    break
+            return CatchUpWrite(wire.join(frames), len(frames))
+
+        # Sessions with the same wire and cursor share the bytes of the same events.
+        data, count = gateway.catchup_cache.find((wire, cursor, tuple(entry.offset for entry in left)), make)
+        self._lacking = left[count:]
+        if data:
+            session.write_again(data)
 
     async def _fetch(self) -> None:
         """Write some events that the ring no longer has."""

@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 KEEP_S = 120.0
 """How long after its last session a subscription is remembered. A poll lasts a minute at most."""
+CURSORS = 4
+"""The cursors of a subscription that are remembered: one for each tab."""
 MAX_KNOWN = 100_000
 """Subscriptions, of 200 bytes each. Then the oldest are forgotten."""
 
@@ -25,7 +27,8 @@ class Continuations:
 
     def __init__(self, *, most: int = MAX_KNOWN) -> None:
         self._most = most
-        self._known: dict[bytes, tuple[float, Refusals]] = {}  # the one that is kept longest is last
+        # The one that is kept longest is last.
+        self._known: dict[bytes, tuple[float, Refusals, tuple[str, ...]]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -35,12 +38,24 @@ class Continuations:
         found = self._known.get(_key(user_id, subscribed))
         return found[1] if found is not None and found[0] > now else None
 
-    def note(self, user_id: str, subscribed: Subscribed, refusals: Refusals, now: float) -> None:
-        """Remember that the user is subscribed to these rooms, except to those that were refused."""
+    def gave(self, user_id: str, subscribed: Subscribed, cursor: str) -> bool:
+        """Whether a session with these rooms ended with this cursor, and had everything up to it."""
+        found = self._known.get(_key(user_id, subscribed))
+        return found is not None and cursor in found[2]
+
+    def note(
+        self, user_id: str, subscribed: Subscribed, refusals: Refusals, now: float, cursor: str | None = None
+    ) -> None:
+        """Remember that the user is subscribed to these rooms, except to those that were refused.
+
+        `cursor` is the session's last one, if it had everything up to it.
+        """
         key = _key(user_id, subscribed)
-        self._known.pop(key, None)
+        _, _, cursors = self._known.pop(key, (0.0, refusals, ()))
         self._forget(now)
-        self._known[key] = now + KEEP_S, refusals
+        if cursor is not None:
+            cursors = (*(one for one in cursors if one != cursor), cursor)[-CURSORS:]
+        self._known[key] = now + KEEP_S, refusals, cursors
 
     def _forget(self, now: float) -> None:
         """Drop what is old, and the oldest if there are too many."""

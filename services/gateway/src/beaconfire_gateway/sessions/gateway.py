@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from beaconfire_gateway.fanout.busiest_root import BusiestRoot
+from beaconfire_gateway.fanout.conflation import HELD_BEHIND, Conflator
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE, Outbound
@@ -52,11 +53,12 @@ Incoming: TypeAlias = Request | InvalidMessage
 
 
 class HistoryGone(Exception):
-    """The stream no longer has everything after the offset."""
+    """The stream no longer has everything after the offset. `first` is the first offset that it has, if known."""
 
-    def __init__(self, cause: ResyncCause) -> None:
+    def __init__(self, cause: ResyncCause, first: int | None = None) -> None:
         super().__init__(cause.meaning)
         self.cause = cause
+        self.first = first
 
 
 class Pending(Protocol):
@@ -243,6 +245,7 @@ class Gateway:
         catalogue: Newest,
         handle: Callable[["Session", Incoming], None],
         call_soon: Callable[[Step], object],
+        call_later: Callable[[float, Callable[[], None]], object],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         limits: Limits,
         hub: "Hub[Session] | None" = None,
@@ -253,6 +256,7 @@ class Gateway:
         ring_age_s: float = 60,
         batch_bytes: int = BATCH_BYTES,
         slice_sessions: int = SLICE,
+        held_behind: int = HELD_BEHIND,
         steps_per_turn: int = STEPS,
         losing_s: float = LOSING_S,
         now: int | None = None,
@@ -292,6 +296,15 @@ class Gateway:
         """Called with a session that is not here, and the user that replaces it. Another worker may have it."""
         self.epoch = ""
         self.position = 0
+        self.conflation = Conflator(
+            self.hub,
+            self.outbound,
+            self.waiters,
+            call_later,
+            position=lambda: self.position,
+            cursor=lambda: self.cursor(self.position),
+            held_behind=held_behind,
+        )
         self.goaways: GoAways | None = None
         """Set when the gateway starts to stop. Sessions that connect from then on are sent `goaway`."""
         self.is_degraded = False
@@ -344,6 +357,7 @@ class Gateway:
 
         The missing events may have changed access to rooms, so auth is asked again.
         """
+        self.conflation.flush()
         sessions = [] if resync is None else list(self.hub.all_sessions())
         cursors = [self.cursor(session.offset) for session in sessions]
         self.epoch = epoch
@@ -394,6 +408,7 @@ class Gateway:
 
     def close_all(self, error: BeaconfireError) -> None:
         """Write what is queued, then end every connection with the error's close code."""
+        self.conflation.flush()
         self.outbound.drain()
         for session in list(self.hub.all_sessions()):
             session.close(error)

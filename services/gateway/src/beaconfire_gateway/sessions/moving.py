@@ -167,7 +167,7 @@ async def _go_on(session: Session, moved: Moved) -> None:
     offset, trouble = gateway.find_start(moved.cursor)
     if trouble is not None:
         session.resync(trouble, moved.cursor)
-    elif offset < gateway.position:
+    elif offset < gateway.position or session.may_lack(offset):
         session.resume(offset)
 
 

@@ -5,10 +5,15 @@ from typing import Protocol
 
 
 class Waiter(Protocol):
+    """What is called when the offset is reached."""
+
+    def wake(self) -> None: ...
+
+
+class Waiting(Waiter, Protocol):
     """A session whose request waits."""
 
     async def woken(self) -> None: ...
-    def wake(self) -> None: ...
 
 
 class OffsetWaiters:
@@ -18,7 +23,11 @@ class OffsetWaiters:
         self.waiting: list[tuple[int, int, Waiter]] = []
         """(Minus the offset, a number of its own, the session), sorted: the nearest is the last."""
 
-    async def wait(self, session: Waiter, offset: int) -> None:
+    def add(self, waiter: Waiter, offset: int) -> None:
+        """Wake it once, when `reached` is called with the offset."""
+        insort(self.waiting, (-offset, id(waiter), waiter))
+
+    async def wait(self, session: Waiting, offset: int) -> None:
         """Wait until `reached` was called with the offset, or the session is woken for another reason."""
         entry = (-offset, id(session), session)
         insort(self.waiting, entry)

@@ -251,7 +251,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
     goaway = () if gateway.goaways is None else (gateway.goaways.to_newcomer(time.monotonic()),)
     if trouble is not None:
         return (ack, *goaway, session.resync_of(session.rooms, trouble, request.cursor))
-    if offset < gateway.position:
+    if offset < gateway.position or (request.cursor is not None and session.may_lack(offset)):
         session.resume(offset)
     return (ack, *goaway)
 

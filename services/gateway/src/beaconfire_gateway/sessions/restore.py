@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from beaconfire_gateway.fanout.conflation import Latest
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.wanted_types import select
 from beaconfire_gateway.sessions.catchup import PAGE
 from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone, catalogue_with
+from beaconfire_gateway.sessions.reread import may_lack, reread
 from beaconfire_gateway.sessions.room_limits import Decisions, within_limits
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.subscription import WRITE_BYTES, Subscription, heard
@@ -31,6 +33,7 @@ async def restore(session: Session, request: Subscribe) -> tuple[Decisions, Resy
         for name in set(session.rooms) & set(request.rooms):
             session.leave(name, for_good=False)
     page: tuple[Sequence[Entry], int] | None = None
+    rereads, lacking = True, list[Entry]()
     refused: dict[str, BeaconfireError] = {}
     while True:
         # Asked after each wait, because membership may have changed. Mostly it is remembered, and takes no time.
@@ -44,6 +47,12 @@ async def restore(session: Session, request: Subscribe) -> tuple[Decisions, Resy
             trouble = ResyncCause.STREAM_REPLACED
         elif session.state is State.CATCHING_UP:  # its connection is full
             await session.woken()
+        elif rereads and may_lack(gateway, wanted.values()):
+            lacking = await reread(gateway, list(wanted.values()), offset)
+            rereads = False
+        elif lacking:
+            lacking = _send_lacking(session, request, wanted, lacking, offset)
+            await _written(gateway)
         elif page is not None:
             offset = _send(session, request, wanted, *page)
             page = None
@@ -76,6 +85,20 @@ def _send(
     if part:
         session.send(Restored(request.id, tuple(wanted), part))
     return through
+
+
+def _send_lacking(
+    session: Session, request: Subscribe, wanted: Mapping[str, Subscription], lacking: Sequence[Entry], offset: int
+) -> list[Entry]:
+    """Send some of the conflated events that the client may lack, without offsets. Returns the others."""
+    cursor, left = session.gateway.cursor(offset), list(heard(lacking, offset, wanted.values()))
+    part, size = list[Entry](), 0
+    while left and size < WRITE_BYTES:
+        part.append(Latest(left.pop(0), cursor))
+        size += session.wire.payload_bytes(part[-1])
+    if part:
+        session.send(Restored(request.id, tuple(wanted), part))
+    return left
 
 
 async def _written(gateway: Gateway) -> None:

@@ -21,11 +21,13 @@ from dataclasses import replace
 from enum import IntEnum
 from typing import Any, ClassVar
 
+from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.targets import Target, Writer
 from beaconfire_gateway.sessions.catchup import CatchUp
 from beaconfire_gateway.sessions.connection import Connection
 from beaconfire_gateway.sessions.gateway import Gateway, Incoming
 from beaconfire_gateway.sessions.limits import LIMITED, PATIENCE, Allowance, LimitReached, Rate
+from beaconfire_gateway.sessions.reread import held_for, may_lack
 from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.wire.messages import (
@@ -218,6 +220,10 @@ class Session(ABC):
         if self.state is not State.CLOSED:
             self.connection.write(data)
 
+    def write_again(self, data: bytes) -> None:
+        """Write an event that its client may have had already."""
+        self.write(data)
+
     @property
     def has_unanswered(self) -> bool:
         """Whether a request waits for its answer."""
@@ -260,7 +266,8 @@ class Session(ABC):
     def pause(self) -> None:
         """Write it no event until `drained`: its connection is full, or changes its carrier."""
         if self.state is State.LIVE:
-            self._fall_behind(self.gateway.position).wait_for_queued()
+            lacking = held_for(self.gateway, self.rooms.values())
+            self._fall_behind(self.gateway.position, lacking).wait_for_queued()
 
     def drained(self) -> None:
         """The connection takes more again."""
@@ -384,7 +391,7 @@ class Session(ABC):
         if self.state not in (State.LIVE, State.CATCHING_UP):
             return
         if self.behind is not None:
-            self.behind.offset = self.gateway.position
+            self.behind.start_over(self.gateway.position)
         self.send(self.resync_of(self.rooms, cause, cursor))
 
     # Calls of its requests and of catching up.
@@ -450,8 +457,14 @@ class Session(ABC):
             self._leave_lists(subscription)
 
     def resume(self, offset: int) -> None:
-        """Catch up from an offset that is behind the gateway's."""
-        self.gateway.steps.add(self._fall_behind(offset).step)
+        """Catch up from its client's cursor."""
+        behind = self._fall_behind(offset)
+        behind.rereads = self.may_lack(offset)
+        self.gateway.steps.add(behind.step)
+
+    def may_lack(self, offset: int) -> bool:
+        """Whether its client may lack events at or below the offset of its cursor, because they were held back."""
+        return may_lack(self.gateway, self.rooms.values())
 
     def go_live(self) -> None:
         """It is level with the gateway (`catchup` calls this)."""
@@ -593,13 +606,16 @@ class Session(ABC):
 
     # Catching up.
 
-    def _fall_behind(self, offset: int) -> CatchUp:
-        """Be in no write list. Everything up to `offset` is written or about to be, and `behind` has the rest."""
+    def _fall_behind(self, offset: int, lacking: Sequence[Entry] = ()) -> CatchUp:
+        """Be in no write list. Everything up to `offset` is written or about to be, and `behind` has the rest.
+
+        `lacking` was held back, and is not written either.
+        """
         self.gateway.outbound.seal()
         for subscription in self.rooms.values():
             self._leave_lists(subscription)
         self.state = State.CATCHING_UP
-        self.behind = CatchUp(self.gateway, self, offset)
+        self.behind = CatchUp(self.gateway, self, offset, lacking)
         if self._waiting is None:
             self._waiting = []
         return self.behind

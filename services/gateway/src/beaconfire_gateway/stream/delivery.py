@@ -57,6 +57,7 @@ _UNKNOWN = frozenset({"unknown_type", "unknown_version"})
 
 A = TypeVar("A", MemberChanged, AccessRevoked)
 _Deliver = Callable[[Catalogue, str, bytes], None]
+_Put = Callable[[int, Entry], None]
 SetAside = Callable[[InvalidEvent, str, bytes, Cursor | None], None]
 """(reason, subject, body, cursor if it is in the stream): keeps a refused message for operators."""
 
@@ -78,6 +79,9 @@ class Delivery:
         self._checker = checker
         self._set_aside = set_aside
         self._unchecked = self._check_later  # one bound method for all entries
+        self._kinds = _Kinds(self._put_for)
+        checker.timeline.on_change = self._use_catalogue
+        self._use_catalogue()
         self._epoch = ""
         self._checked_through = 0
         self._asking = 0  # ephemeral events that wait for the newest revision
@@ -138,7 +142,7 @@ class Delivery:
     def _deliver_ephemeral(self, catalogue: Catalogue, subject: str, body: bytes) -> None:
         entry = self._checker.check_ephemeral(catalogue, subject, body)
         EPHEMERAL.inc()
-        self._gateway.outbound.put(self._gateway.position, entry)
+        self._gateway.conflation.put(self._gateway.position, entry)
 
     def _deliver_sent(self, catalogue: Catalogue, _subject: str, message: bytes) -> None:
         sent = SentEvent.decode(message)
@@ -147,6 +151,8 @@ class Delivery:
         except InvalidRoom as error:
             raise InvalidEvent("wrong_subject", str(error)) from None
         SENT.inc()
+        if self._gateway.conflation.is_conflated(checked.event.type):
+            self._gateway.conflation.flush()  # an earlier event of it must not come later
         sends.deliver(self._gateway, checked, sent.body)
 
     async def _deliver_by_newest(self, deliver: _Deliver, subject: str, body: bytes) -> None:
@@ -178,8 +184,23 @@ class Delivery:
             now = time.monotonic()
             gateway.ring.append(Entry(offset, route, stored.body, now, epoch=gateway.epoch, unchecked=self._unchecked))
             return
-        gateway.outbound.put(offset, entry)  # encodes it, so that the ring counts its bytes once
+        kind = self._kinds[entry.type]
+        kind.count += 1
+        kind.put(offset, entry)  # encodes it, so that the ring counts its bytes once
         gateway.ring.append(entry)
+
+    def _use_catalogue(self) -> None:
+        """Conflate by the revision that counts for what comes next."""
+        gateway, timeline = self._gateway, self._checker.timeline
+        gateway.conflation.use(timeline.current, timeline.catalogues())
+        gateway.ring.least = gateway.conflation.held_behind
+        for type_, kind in self._kinds.items():
+            kind.put = self._put_for(type_)
+
+    def _put_for(self, type_: str) -> _Put:
+        """What queues events of a type. A type that is not conflated has nothing to do with conflation."""
+        conflation = self._gateway.conflation
+        return conflation.put if conflation.is_conflated(type_) else self._gateway.outbound.put
 
     def _change_access(self, event: CheckedEvent) -> None:
         """Apply a valid event's change of access to rooms at once. Raises InvalidEvent."""
@@ -196,9 +217,7 @@ class Delivery:
             return None
 
     def _check(self, offset: int, stored: Stored) -> Entry:
-        entry = self._checker.check(self._gateway.epoch, offset, stored)
-        _delivered[entry.type].count += 1
-        return entry
+        return self._checker.check(self._gateway.epoch, offset, stored)
 
     def _check_later(self, entry: Entry) -> None:
         """Check an entry that no session heard when it came."""
@@ -216,6 +235,7 @@ class Delivery:
                 # As when it is heard (`Intake._take`): one event must stop neither the checking nor a session.
                 log.exception("could not check an event", offset=entry.offset)
         else:
+            self._kinds[checked.type].count += 1
             entry.become(checked.body, checked.type, checked.audience)
 
     def _refuse(self, error: InvalidEvent, subject: str, body: bytes, cursor: Cursor | None) -> None:
@@ -239,12 +259,23 @@ def _read(cls: type[A], event: CheckedEvent) -> A:
         raise InvalidEvent("invalid", f"payload.{where}: expected what auth publishes") from None
 
 
-class _Delivered(dict[str, metrics.Tally]):
-    """How many events were delivered, by type."""
+class _Kind(metrics.Tally):
+    """A type of event: how many were delivered, and what queues them."""
 
-    def __missing__(self, type_: str) -> metrics.Tally:
-        tally = self[type_] = metrics.Tally(DELIVERED.labels(type_))
-        return tally
+    __slots__ = ("put",)
+
+    def __init__(self, type_: str, put: _Put) -> None:
+        super().__init__(DELIVERED.labels(type_))
+        self.put = put
 
 
-_delivered = _Delivered()
+class _Kinds(dict[str, _Kind]):
+    """By type. `put_for` returns what queues its events."""
+
+    def __init__(self, put_for: Callable[[str], _Put]) -> None:
+        super().__init__()
+        self._put_for = put_for
+
+    def __missing__(self, type_: str) -> _Kind:
+        kind = self[type_] = _Kind(type_, self._put_for(type_))
+        return kind

@@ -127,7 +127,7 @@ class History:
         barrier = await self._barrier(ring.floor)
         pages = [await self._page(root, after, barrier, ring) for root in roots]
         if after < self._lost_up_to:
-            raise HistoryGone(ResyncCause.HOLE_LOST_EARLIER)
+            raise HistoryGone(ResyncCause.HOLE_LOST_EARLIER, first=self._lost_up_to + 1)
         through = min((page.through for page in pages), default=barrier)
         entries = [entry for page in pages for entry in page.entries if after < entry.offset <= through]
         return sorted(entries, key=lambda entry: entry.offset), through
@@ -174,7 +174,7 @@ class History:
             if stream.epoch != self._epoch:
                 raise HistoryGone(ResyncCause.STREAM_REPLACED_DURING_READ)
             if stream.first > after + 1:
-                raise HistoryGone(ResyncCause.EVENTS_REMOVED)
+                raise HistoryGone(ResyncCause.EVENTS_REMOVED, first=stream.first)
             return page
 
     async def _read(self, root: Pair, after: int, barrier: int, ring: Ring) -> Page:

@@ -14,9 +14,11 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field
 
+from beaconfire_gateway.fanout.conflation import Latest
 from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
 from beaconfire_gateway.sessions.continuations import Continuations, Refusals, Subscribed
 from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.reread import held_for
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.transports.admission import OPENED, Admission, required_token
@@ -237,9 +239,16 @@ class Poll(SoleSession):
         offset = self.gateway.outbound.settled if self.behind is None else self.behind.offset
         # `settled` may be lower than where it started or caught up.
         self._cursor = str(Cursor(epoch, max(offset, self._given.offset) if epoch == self._given.epoch else offset))
+        if self.behind is None:
+            self._pieces += self._held()
         self._remember()
         self.lost()
         self._wake()
+
+    def _held(self) -> list[bytes]:
+        """The events that are held back. They come now, so that the next poll does not have to ask for them."""
+        held = held_for(self.gateway, self.rooms.values())
+        return [Latest(entry, self._cursor).frame(self.wire) for entry in held]
 
     def _stop(self, error: BaseException) -> None:
         """End it with an error and without messages: the next poll starts at the cursor that the client has."""
@@ -322,10 +331,16 @@ class Poll(SoleSession):
     def _remember(self) -> None:
         """Let the next poll for the same rooms, or for those it is in now, continue this one."""
         wanted, now = self._wanted, time.monotonic()
-        self._continuations.note(self.user_id, wanted, self._refused, now)
+        cursor = self._cursor if self.behind is None or self.behind.is_complete else None
+        self._continuations.note(self.user_id, wanted, self._refused, now, cursor)
         held = {name: None if one.types is None else tuple(one.types) for name, one in self.rooms.items()}
         if held.keys() != wanted.keys():
-            self._continuations.note(self.user_id, held, frozenset(), now)
+            self._continuations.note(self.user_id, held, frozenset(), now, cursor)
+
+    def may_lack(self, offset: int) -> bool:
+        """Not if it starts where an earlier poll for the same rooms ended."""
+        cursor = str(Cursor(self.gateway.epoch, offset))
+        return super().may_lack(offset) and not self._continuations.gave(self.user_id, self._wanted, cursor)
 
     def note(self, what: str, **fields: object) -> None:
         """Log it, unless it only repeats what an earlier poll has logged."""
@@ -397,6 +412,12 @@ class Poll(SoleSession):
             self._is_full = True
             self.full()
         self._look_soon()
+
+    def write_again(self, data: bytes) -> None:
+        """Collect it. It is a reason to answer only if no earlier poll is known: else each poll could repeat it."""
+        if self._refused_before is not None:
+            self._writes -= 1
+        self.write(data)
 
     def ping(self, session: Session, data: bytes = b"") -> None:
         """Take its open connection for the answer: if the client leaves, `client_left` is called."""

@@ -321,12 +321,15 @@ class Event(Protocol):
 
     @property
     def offset(self) -> int:
-        """Its place in the stream; 0 for an ephemeral event, which has none."""
+        """Its place in the stream; 0 if it has none because it is ephemeral, or if it was held back (conflation)."""
         ...
 
     @property
     def cursor(self) -> str | None:
-        """The cursor of a client that has everything up to it; None for an ephemeral event."""
+        """The cursor of a client that has everything up to it; None for an ephemeral event.
+
+        An event that was held back has the cursor that its receiver has reached, which is not below its own.
+        """
         ...
 
     @property

@@ -75,7 +75,10 @@ class Native:
         names = self._names.get(route.subject) or self._name_rooms(route)
         if event.offset:
             return b'{"type":"event","offset":%d,"rooms":%s,"event":' % (event.offset, names), event.body, b"}"
-        return b'{"type":"event","rooms":%s,"event":' % names, event.body, b"}"
+        cursor = event.cursor
+        if cursor is None:
+            return b'{"type":"event","rooms":%s,"event":' % names, event.body, b"}"
+        return b'{"type":"event","cursor":"%s","rooms":%s,"event":' % (cursor.encode(), names), event.body, b"}"
 
     def _name_rooms(self, route: messages.Route) -> bytes:
         """The names of an event's rooms, kept by its subject if it has one."""

@@ -86,7 +86,8 @@ class Plain:
         if "id" in message:
             after["id"] = message["id"]
         if event.cursor is not None:
-            after |= {"offset": event.offset, "cursor": event.cursor}
+            after |= {"offset": event.offset} if event.offset else {}
+            after["cursor"] = event.cursor
         before = b'{"type":%b,"payload":' % orjson.dumps(event.type)
         return before, payload_of(body), b"," + orjson.dumps(after)[1:]
 
