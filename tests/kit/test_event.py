@@ -37,6 +37,7 @@ ROWS = {
         "user.typing",
         "issue.activity.created",
     ],
+    "B9": ["notification.read"],
     "auth": ["member_changed", "access_revoked"],
 }
 

@@ -234,6 +234,13 @@ export interface NotificationNew {
   readonly body?: string | null;
 }
 
+/** A user has read a notification. It reaches all connections of that user, so that a badge counts the same. */
+export interface NotificationRead {
+  readonly userId?: string | null;
+  readonly id?: string | number | null;
+  readonly readAt?: string | null;
+}
+
 /** A user became a member of a root, got another role, or (if `role` is null) is no longer a member. */
 export interface MemberChanged {
   readonly rootKind: string;
@@ -288,6 +295,7 @@ export interface Events {
   readonly "activity.created": EventMessage<"activity.created", 1, ActivityCreated>;
   readonly "user.typing": EventMessage<"user.typing", 1, UserTyping>;
   readonly "notification.new": EventMessage<"notification.new", 1, NotificationNew>;
+  readonly "notification.read": EventMessage<"notification.read", 1, NotificationRead>;
   readonly member_changed: EventMessage<"member_changed", 1, MemberChanged>;
   readonly access_revoked: EventMessage<"access_revoked", 1, AccessRevoked>;
 }

@@ -4,7 +4,7 @@ import { h, patch } from "./dom.js";
 
 /**
  * Show a screen. `draw()` updates it with `render`. Elements name their action in `data-action` (a click),
- * `data-change` (a choice) or `data-submit` (a form). The function of that name in `actions` is called with the
+ * `data-change` (a choice), `data-input` (each letter) or `data-submit` (a form). The function of that name in `actions` is called with the
  * element. `onError` gets what it throws.
  *
  * @param {HTMLElement} host
@@ -15,6 +15,7 @@ export function showScreen(host, { title, render, actions, onError }) {
   const root = h("div", { class: "screen" });
   listen(root, "click", "action", actions, onError);
   listen(root, "change", "change", actions, onError);
+  listen(root, "input", "input", actions, onError);
   listen(root, "submit", "submit", actions, onError);
   host.replaceChildren(root);
   window.scrollTo(0, 0);

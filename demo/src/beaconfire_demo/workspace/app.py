@@ -4,7 +4,12 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from beaconfire_demo.workspace.agents import Agents
+from beaconfire_demo.workspace.approvals import Approvals
+from beaconfire_demo.workspace.chat import Chats
 from beaconfire_demo.workspace.migrations import MIGRATIONS
+from beaconfire_demo.workspace.notifications import Notifications
+from beaconfire_demo.workspace.people import People
 from beaconfire_demo.workspace.settings import Settings
 from beaconfire_demo.workspace.store import OUTBOX, open_store
 from beaconfire_demo.workspace.workspaces import Workspaces
@@ -22,6 +27,10 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     outbox = service.publishes(Outbox(service.database, OUTBOX))
     store = open_store(service.database, outbox)
     service.always(store.keep_forgetting)
+    people = People(settings.auth_at)
+    service.at_start(people.start)
     app = service.application()
-    app.add_routes(Workspaces(access, store).routes())
+    app.add_routes(Approvals(access, store, people).routes())
+    for calls in (Workspaces, Agents, Chats, Notifications):
+        app.add_routes(calls(access, store).routes())
     return app

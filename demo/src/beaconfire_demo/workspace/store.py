@@ -1,6 +1,6 @@
 """The tables of the workspace service."""
 
-from sqlalchemy import Column, MetaData, String, Text
+from sqlalchemy import Column, Integer, MetaData, String, Text
 
 from beaconfire_kit import idempotency, outbox_table
 from beaconfire_kit.database import Database, UtcDateTime
@@ -16,6 +16,7 @@ WORKSPACES = things(
     "workspaces",
     Column("name", String(200), nullable=False),
     Column("description", Text, nullable=False),
+    Column("message_count", Integer, nullable=False, server_default="0"),
 )
 AGENTS = things(
     TABLES,
@@ -45,6 +46,7 @@ MESSAGES = things(
     inside("workspace_id", WORKSPACES),
     Column("chat_id", String(64), nullable=False),
     Column("sender_id", String(64), nullable=False),
+    Column("number", Integer, nullable=False, server_default="0", index=True),
     Column("text", Text, nullable=False),
 )
 NOTIFICATIONS = things(

@@ -1,42 +1,31 @@
 """Answer HTTP calls on workspaces, the roots. The creator of a workspace is its owner. Auth keeps the members."""
 
-from datetime import datetime
-from typing import Annotated
-
 from aiohttp import web
-from pydantic import AfterValidator, StringConstraints
 
+from beaconfire_demo.workspace.fields import Line, Text, Thing
 from beaconfire_demo.workspace.store import WORKSPACES
 from beaconfire_kit.access import Access
 from beaconfire_kit.answers import answer, idempotency_key, tag
 from beaconfire_kit.founding import create_root
-from beaconfire_kit.models import Body, CamelModel
+from beaconfire_kit.models import Body
 from beaconfire_kit.roles import Role
 from beaconfire_kit.store import Row, Store, Writing
-from beaconfire_kit.web import LINE, read_body
-
-Name = Annotated[str, StringConstraints(max_length=200, pattern=LINE), AfterValidator(str.strip)]
-Description = Annotated[
-    str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")
-]  # PostgreSQL does not accept NUL
+from beaconfire_kit.web import read_body
 
 
 class NewWorkspace(Body):
     """A workspace to create."""
 
-    name: Name
-    description: Description = ""
+    name: Line
+    description: Text = ""
 
 
-class Workspace(CamelModel):
+class Workspace(Thing):
     """A workspace as a member sees it."""
 
-    id: str
     name: str
     description: str
     role: Role
-    revision: int
-    created_at: datetime
 
 
 def show(row: Row, role: Role) -> dict[str, object]:

@@ -1,0 +1,171 @@
+/** A workspace as this page knows it: loaded over HTTP, then kept up to date by events, which carry the whole things. */
+
+/** The only chat that the page shows. */
+export const CHAT = "general";
+const MOST_MESSAGES = 500;
+
+/** A thing that this user just sent, which the service has not confirmed. */
+let drafts = 0;
+
+export class Room {
+  workspace = null;
+  /** @type {Map<string, any>} */
+  members = new Map();
+  /** @type {Map<string, any>} */
+  approvals = new Map();
+  /** @type {Map<string, any>} */
+  agents = new Map();
+  /** @type {Map<string, any>} */
+  messages = new Map();
+  /** @type {Map<string, any>} */
+  notifications = new Map();
+  /** What came while the page was open. It is shown with an animation. */
+  arrived = new Set();
+  /** Whether there are older messages than those here. */
+  hasEarlier = false;
+  /** Unconfirmed decisions, by the approval's id. @type {Map<string, "approved" | "rejected">} */
+  decisions = new Map();
+  /** Messages that the service has not confirmed. @type {Map<string, {id: string, text: string, key: string, problem: string}>} */
+  drafts = new Map();
+
+  #api;
+  #names = new Map();
+
+  /** @param {import("./api.js").Api} api @param {string} id */
+  constructor(api, id) {
+    this.#api = api;
+    this.id = id;
+  }
+
+  get canEdit() {
+    return this.workspace?.role === "owner" || this.workspace?.role === "editor";
+  }
+
+  get isOwner() {
+    return this.workspace?.role === "owner";
+  }
+
+  /** @param {string | null} userId @param {string} me */
+  nameOf(userId, me) {
+    return userId === me ? "You" : (this.#names.get(userId) ?? "A former member");
+  }
+
+  /** Pending approvals, oldest first, and decided ones, the latest first. */
+  get sorted() {
+    const shown = [...this.approvals.values()].map((each) => this.#withDecision(each));
+    const pending = shown.filter(({ status }) => status === "pending").sort(by("createdAt"));
+    const decided = shown.filter(({ status }) => status !== "pending").sort(by("decidedAt")).reverse();
+    return { pending, decided };
+  }
+
+  get unread() {
+    return [...this.notifications.values()].filter(({ readAt }) => !readAt);
+  }
+
+  /** Load everything. Returns the cursor to continue from. Throws ApiError: 403 if the user is not a member. */
+  async load() {
+    const { workspace, cursor } = await this.#api.workspaceAt(this.id);
+    const [members, approvals, agents, messages, notifications] = await Promise.all([
+      this.#api.members(this.id),
+      this.#api.approvals(this.id),
+      this.#api.agents(this.id),
+      this.#api.messages(this.id, CHAT),
+      this.#api.notifications(),
+    ]);
+    this.workspace = workspace;
+    this.#keepMembers(members);
+    // An event that came while this was read is newer than what was read.
+    this.approvals = merged(approvals, this.approvals);
+    this.agents = merged(agents, this.agents);
+    this.messages = merged(messages, this.messages, { isKept: true });
+    this.notifications = merged(notifications, this.notifications);
+    this.hasEarlier = messages.length > 0 && Math.min(...numbers(this.messages)) > 1;
+    return cursor;
+  }
+
+  async loadMembers() {
+    this.#keepMembers(await this.#api.members(this.id));
+  }
+
+  async loadEarlier() {
+    const before = Math.min(...numbers(this.messages));
+    const earlier = await this.#api.messages(this.id, CHAT, before);
+    this.messages = new Map([...earlier, ...this.messages.values()].map((each) => [each.id, each]));
+    this.hasEarlier = earlier.length > 0 && earlier[0].number > 1;
+  }
+
+  /** Take over an event. @param {any} event */
+  apply({ type, payload }) {
+    switch (type) {
+      case "approval.created":
+      case "approval.updated":
+        return this.#put(this.approvals, payload.id, payload);
+      case "approval.deleted":
+        return void this.approvals.delete(payload.id);
+      case "agent.status.changed":
+        return this.#put(this.agents, payload.agentId, payload);
+      case "chat.message":
+        return payload.chatId === CHAT ? this.putMessage(payload) : undefined;
+      case "notification.new":
+        return this.#put(this.notifications, payload.id, payload);
+      case "notification.read":
+        return this.markRead([payload.id], payload.readAt);
+    }
+  }
+
+  /** Take over an approval or an agent from an answer of the service. */
+  putApproval = (approval) => this.#put(this.approvals, approval.id, approval);
+  putAgent = (agent) => this.#put(this.agents, agent.id, agent);
+
+  putMessage(message) {
+    this.#put(this.messages, message.id, message);
+    for (const id of [...this.messages.keys()].slice(0, -MOST_MESSAGES)) this.messages.delete(id);
+  }
+
+  /** @param {string[]} ids @param {string} [at] */
+  markRead(ids, at = new Date().toISOString()) {
+    for (const id of ids) {
+      const one = this.notifications.get(id);
+      if (one) this.notifications.set(id, { ...one, readAt: one.readAt ?? at });
+    }
+  }
+
+  /** A message that is shown before the service has it. @param {string} text @param {string} key */
+  draft(text, key) {
+    const draft = { id: `draft-${(drafts += 1)}`, text, key, problem: "" };
+    this.drafts.set(draft.id, draft);
+    return draft;
+  }
+
+  #put(shelf, id, news) {
+    const known = shelf.get(id);
+    if (known && news.revision !== undefined && news.revision < known.revision) return; // an answer overtook the event
+    if (!known) this.arrived.add(id);
+    if (known && known.status !== news.status && news.status !== undefined) this.arrived.add(`${id}-${news.status}`);
+    shelf.set(id, { ...known, ...news });
+  }
+
+  #withDecision(approval) {
+    const status = this.decisions.get(approval.id);
+    if (!status || approval.status !== "pending") return approval;
+    return { ...approval, status, decidedAt: new Date().toISOString(), isUnconfirmed: true };
+  }
+
+  #keepMembers(members) {
+    for (const { userId, name } of members) this.#names.set(userId, name);
+    this.members = new Map(members.map((member) => [member.userId, member]));
+  }
+}
+
+/** What was read, except where something newer is known. With `isKept`, known things that were not read stay. */
+function merged(read, known, { isKept = false } = {}) {
+  const all = new Map(isKept ? known : []);
+  for (const thing of read) {
+    const other = known.get(thing.id);
+    all.set(thing.id, other && other.revision > thing.revision ? other : thing);
+  }
+  return new Map([...all].sort(([, one], [, other]) => (one.number ?? 0) - (other.number ?? 0)));
+}
+
+const numbers = (messages) => [...messages.values()].map(({ number }) => number);
+const by = (field) => (one, other) => String(one[field]).localeCompare(String(other[field]));

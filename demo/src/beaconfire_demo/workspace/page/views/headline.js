@@ -1,0 +1,71 @@
+/** The top of a workspace: its name, who is here, and the bell. */
+
+import { h, icon } from "../../../page/dom.js";
+
+const STATUSES = { online: "Online", away: "Away", busy: "Busy" };
+
+/**
+ * @param {import("../room.js").Room} room
+ * @param {{me: {id: string}, presence: any, status: string, isOpen: boolean}} page  `isOpen`: whether the notifications are shown
+ */
+export function headline(room, { me, presence, status, isOpen }) {
+  const { name, description, role } = room.workspace;
+  return h(
+    "div",
+    { class: "root-head" },
+    h(
+      "div",
+      { class: "root-words" },
+      h("a", { class: "back", href: "#/" }, icon("back"), "Workspaces"),
+      h("div", { class: "root-title" }, h("h1", {}, name)),
+      description && h("p", { class: "description" }, description),
+      h("p", { class: "role-line" }, h("span", { class: `role role-${role}` }, role), roleNote(role)),
+    ),
+    h("div", { class: "here" }, whoIsHere(room, me, presence), ownStatus(status), bell(room.unread.length, isOpen)),
+  );
+}
+
+function roleNote(role) {
+  const notes = {
+    owner: "You may decide, and change the members.",
+    editor: "You may request and decide.",
+    viewer: "You see everything, and may write in the chat.",
+  };
+  return h("span", { class: "quiet" }, notes[role]);
+}
+
+function whoIsHere(room, me, presence) {
+  if (!presence) return null;
+  const one = ({ userId, status }) => {
+    const name = room.nameOf(userId, me.id);
+    return h(
+      "li",
+      { "data-key": `here-${userId}`, class: `avatar face face-${status}`, title: `${name}: ${STATUSES[status] ?? status}` },
+      h("span", { "aria-hidden": "true" }, name.slice(0, 1)),
+      h("span", { class: "unseen" }, `${name}, ${STATUSES[status] ?? status}`),
+    );
+  };
+  const others = presence.count - presence.users.length;
+  return h(
+    "div",
+    { class: "faces" },
+    h("span", { class: "quiet", "data-key": "here-count" }, `${presence.count} here`),
+    h("ul", { class: "face-list", "aria-label": "Who is here" }, presence.users.slice(0, 8).map(one)),
+    others > 0 && h("span", { class: "quiet" }, `and ${others} more`),
+  );
+}
+
+function ownStatus(status) {
+  const option = ([value, label]) => h("option", { value, selected: value === status }, label);
+  return h("select", { class: "own-status", "data-change": "setStatus", "aria-label": "Your status" }, Object.entries(STATUSES).map(option));
+}
+
+function bell(count, isOpen) {
+  const label = count > 0 ? `Notifications, ${count} unread` : "Notifications";
+  return h(
+    "button",
+    { type: "button", class: "icon-button bell", "data-action": "toggleNotifications", "aria-label": label, "aria-expanded": String(isOpen), "aria-controls": "notifications" },
+    icon("bell"),
+    count > 0 && h("span", { class: "badge", "aria-hidden": "true", "data-key": `badge-${count}` }, count > 99 ? "99+" : count),
+  );
+}
