@@ -7,6 +7,13 @@ export function clockTime(date) {
   return new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(date);
 }
 
+/** The time of day of something that people wrote or decided. Of another day, with the date. @param {string} iso */
+export function shortTime(iso) {
+  const date = new Date(iso);
+  const day = date.toDateString() === new Date().toDateString() ? {} : { day: "numeric", month: "short" };
+  return new Intl.DateTimeFormat(undefined, { ...day, hour: "2-digit", minute: "2-digit" }).format(date);
+}
+
 export function withArticle(role) {
   return `${/^[aeiou]/.test(role) ? "an" : "a"} ${role}`;
 }

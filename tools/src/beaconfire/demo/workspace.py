@@ -17,7 +17,7 @@ APPROVALS: tuple[dict[str, Any], ...] = (
     {"title": "Order 40 litres of lamp oil", "detail": "The cheapest offer is from Saltmere, for 120 silver."},
     {"title": "Send the letter to the guild", "detail": "Dear guild, the towers need repairs.", "agent": "Scribe"},
 )
-MESSAGES = (("Owner", "Welcome. What waits for a decision is on the left."), ("Editor", "I have two requests."))
+MESSAGES = (("Owner", "Welcome. Requests that wait are under Approvals."), ("Editor", "I have two requests."))
 
 
 def seed(auth_url: str, workspace_url: str, tokens: Mapping[str, str]) -> str:

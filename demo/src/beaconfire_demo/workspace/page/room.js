@@ -45,7 +45,7 @@ export class Room {
     return this.workspace?.role === "owner";
   }
 
-  /** @param {string | null} userId @param {string} me */
+  /** @param {string} userId  @param {string} [me]  the reader, who is called "You" */
   nameOf(userId, me) {
     return userId === me ? "You" : (this.#names.get(userId) ?? "A former member");
   }

@@ -1,7 +1,7 @@
 /** Approvals: those that wait, with buttons for editors, and those that were decided. */
 
 import { h, icon } from "../../../page/dom.js";
-import { clockTime } from "../../../page/sentences.js";
+import { shortTime } from "../../../page/sentences.js";
 
 const MOST_DECIDED = 8;
 
@@ -69,7 +69,7 @@ function settled(approval, room, me) {
       "div",
       { class: "approval-words thing-head" },
       h("strong", {}, title),
-      h("p", { class: "quiet" }, `${who} ${status} it`, decidedAt && !isUnconfirmed && ` at ${clockTime(new Date(decidedAt))}`, reason && `: ${reason}`),
+      h("p", { class: "quiet" }, `${who} ${status} it`, decidedAt && !isUnconfirmed && ` at ${shortTime(decidedAt)}`, reason && `: ${reason}`),
     ),
   );
 }
@@ -77,5 +77,5 @@ function settled(approval, room, me) {
 function origin({ agentId, requestedBy, createdAt }, room, me) {
   const agent = agentId && room.agents.get(agentId)?.name;
   const who = room.nameOf(requestedBy, me.id);
-  return `${agent ? `${agent}, for ${who === "You" ? "you" : who}` : who} · ${clockTime(new Date(createdAt))}`;
+  return `${agent ? `${agent}, for ${who === "You" ? "you" : who}` : who} · ${shortTime(createdAt)}`;
 }

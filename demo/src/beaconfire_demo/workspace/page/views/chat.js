@@ -1,7 +1,7 @@
 /** The chat: messages, those that are not sent yet, and who is typing. */
 
 import { h, icon } from "../../../page/dom.js";
-import { clockTime } from "../../../page/sentences.js";
+import { shortTime } from "../../../page/sentences.js";
 
 /** @param {import("../room.js").Room} room @param {{id: string}} me @param {readonly string[]} typing  ids of users */
 export function chatPanel(room, me, typing) {
@@ -33,7 +33,7 @@ function bubble({ id, senderId, text, createdAt }, room, me) {
   return h(
     "div",
     { class: `message${isMine ? " mine" : ""}${room.arrived.has(id) ? " arrived" : ""}`, "data-key": id },
-    h("span", { class: "message-head" }, h("strong", {}, room.nameOf(senderId, me.id)), " ", h("time", { class: "quiet", datetime: createdAt }, clockTime(new Date(createdAt)))),
+    h("span", { class: "message-head" }, h("strong", {}, room.nameOf(senderId, me.id)), " ", h("time", { class: "quiet", datetime: createdAt }, shortTime(createdAt))),
     h("p", {}, text),
   );
 }

@@ -41,7 +41,7 @@ function whoIsHere(room, me, presence) {
     return h(
       "li",
       { "data-key": `here-${userId}`, class: `avatar face face-${status}`, title: `${name}: ${STATUSES[status] ?? status}` },
-      h("span", { "aria-hidden": "true" }, name.slice(0, 1)),
+      h("span", { "aria-hidden": "true" }, room.nameOf(userId).slice(0, 1)),
       h("span", { class: "unseen" }, `${name}, ${STATUSES[status] ?? status}`),
     );
   };

@@ -1,7 +1,7 @@
 /** The user's notifications, newest first. The marks are shared by all windows and devices of the user. */
 
 import { h } from "../../../page/dom.js";
-import { clockTime } from "../../../page/sentences.js";
+import { shortTime } from "../../../page/sentences.js";
 
 /** @param {import("../room.js").Room} room */
 export function notificationPanel(room) {
@@ -25,7 +25,7 @@ function row({ id, title, body, createdAt, readAt, workspaceId, link }, room) {
   return h(
     "li",
     { "data-key": `note-${id}`, class: `note${readAt ? "" : " note-new"}${room.arrived.has(id) ? " arrived" : ""}` },
-    h("span", { class: "note-words" }, h("strong", {}, title), body && h("span", { class: "quiet" }, body), h("time", { class: "quiet", datetime: createdAt }, clockTime(new Date(createdAt)))),
+    h("span", { class: "note-words" }, h("strong", {}, title), body && h("span", { class: "quiet" }, body), h("time", { class: "quiet", datetime: createdAt }, shortTime(createdAt))),
     h(
       "span",
       { class: "note-buttons" },

@@ -162,8 +162,8 @@ function bodyOf(phase, { room, me, problem, shown, live }) {
     h(
       "div",
       { class: "columns" },
-      h("div", { class: "column" }, isOpen && notificationPanel(room), approvalList(room, me, allDecided)),
-      h("aside", { class: "column side" }, chatPanel(room, me, live?.typing.users.getSnapshot() ?? []), agentPanel(room), memberPanel(room, me)),
+      h("div", { class: "column" }, isOpen && notificationPanel(room), approvalList(room, me, allDecided), agentPanel(room)),
+      h("aside", { class: "column side" }, chatPanel(room, me, live?.typing.users.getSnapshot() ?? []), memberPanel(room, me)),
     ),
   ];
 }
