@@ -1,5 +1,7 @@
 """What operators learn about clients that come back: their software, how their connection ended, `resync`."""
 
+import asyncio
+
 import prometheus_client
 import pytest
 from structlog.testing import capture_logs
@@ -26,6 +28,18 @@ async def test_client_and_last_close_are_logged(gateway: Gateway) -> None:
 
     assert (line["session"], line["user"]) == (ack["sessionId"], "viewer")
     assert (line["client"], line["client_version"], line["last_close"]) == ("my-app", "2.1.0", 1006)
+
+
+async def test_connecting_and_leaving_are_logged_with_the_session_and_its_user(gateway: Gateway) -> None:
+    with capture_logs() as lines:
+        async with open_socket(gateway.url) as client:
+            ack = await client.connect(gateway.auth.token("viewer"))
+        async with asyncio.timeout(10):
+            while not (left := [line for line in lines if line["event"] == "disconnected"]):
+                await asyncio.sleep(0.01)
+    came = [line for line in lines if line["event"] == "connected"]
+
+    assert [(line["session"], line["user"]) for line in (*came, *left)] == [(ack["sessionId"], "viewer")] * 2
 
 
 @pytest.mark.parametrize(
