@@ -134,6 +134,7 @@ async def test_typing_and_presence_are_seen_by_the_other_and_a_message_ends_the_
 
 
 async def test_window_that_was_offline_gets_everything_once_and_sends_its_message_again(desk: Desk) -> None:
+    """Markup in a message is text."""
     owner, viewer = await desk.seat("Owner"), await desk.seat("Viewer")
     approval = desk.request("Close the gate")
     await expect(card(viewer.page, "Close the gate")).to_be_visible()
@@ -145,13 +146,13 @@ async def test_window_that_was_offline_gets_everything_once_and_sends_its_messag
     call(
         "POST", f"{desk.workspace_url}/approvals/{approval}/decision", {"status": "rejected"}, token=desk.token("Owner")
     )
-    await owner.page.get_by_role("textbox", name="Message").fill("Anyone there?")
+    await owner.page.get_by_role("textbox", name="Message").fill("Anyone <b>there</b>?")
     await owner.page.keyboard.press("Enter")
-    await expect(owner.page.locator(".message").filter(has_text="Anyone there?")).to_have_count(1)
+    await expect(owner.page.locator(".message").filter(has_text="Anyone <b>there</b>?")).to_have_count(1)
     await viewer.context.set_offline(False)
 
     await expect(card(viewer.page, "Close the gate")).to_contain_text("Owner rejected it")
-    await expect(viewer.page.locator(".message").filter(has_text="Anyone there?")).to_have_count(1)
+    await expect(viewer.page.locator(".message").filter(has_text="Anyone <b>there</b>?")).to_have_count(1)
     await draft.get_by_role("button", name="Send again").click()
     await expect(draft).to_have_count(0)
     for window in (owner, viewer):

@@ -17,8 +17,6 @@ from beaconfire_kit.web import json_answer
 
 KEY_HEADER = "Idempotency-Key"
 
-IF_MATCH = '^(?:\\*|(?:W/)?"[0-9]{1,15}")$'
-"""Values of `If-Match`: any revision, or one."""
 _REVISION = re.compile(r'(?:W/)?"([0-9]{1,15})"')
 _KEY = re.compile(r"[!-~]{1,128}")
 

@@ -22,6 +22,40 @@ VERSION = "3.1.0"
 PATH = "/openapi.json"
 REFERENCE = "#/components/schemas/{model}"
 ID: Mapping[str, Any] = {"type": "string", "pattern": f"^{ID_PATTERN}$"}
+IF_MATCH_PATTERN = '^(?:\\*|(?:W/)?"[0-9]{1,15}")$'
+"""Values of `If-Match`: any revision, or one."""
+
+# Headers and parameters of calls on things (`beaconfire_kit.answers`).
+_CURSOR = {"type": "string", "pattern": "^[^:]+:[0-9]+$"}
+TAG: dict[str, Any] = {"ETag": {"description": "The thing's revision", "schema": {"type": "string"}}}
+READS: dict[str, Any] = {
+    "X-Beaconfire-Cursor": {
+        "description": "The response contains all changes up to this cursor: subscribe with it to continue live",
+        "schema": _CURSOR,
+    }
+}
+WRITES: dict[str, Any] = {
+    "X-Beaconfire-Offset": {"description": "The place of this change's event in the stream", "schema": _CURSOR},
+    "X-Beaconfire-Pending": {
+        "description": "The id of the event, if the broker had not acknowledged it within 250 ms",
+        "schema": {"type": "string"},
+    },
+}
+IF_MATCH: Mapping[str, Any] = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "The revision on which the change is based. A field that was changed since then is a conflict. "
+    "Without it, and with `*`, the last writer wins",
+    "schema": {"type": "string", "pattern": IF_MATCH_PATTERN},
+}
+IDEMPOTENCY_KEY: Mapping[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same request under the same key reports the first outcome, and has no second effect. Another "
+    "request under the same key is a conflict. Keys are kept for 8 days",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+}
+
 _OF_EVERY_CALL = (errors.UNAVAILABLE, errors.INTERNAL)
 _WITH_A_BODY = (errors.BAD_REQUEST, errors.TIMEOUT, errors.TOO_LARGE)
 

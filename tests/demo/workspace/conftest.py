@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,10 @@ class Workspace:
     @property
     def stranger(self) -> Api:
         return self.users["stranger"]
+
+    @property
+    def nobody(self) -> Api:
+        return replace(self.owner, token=None)
 
     @property
     def workspace(self) -> str:

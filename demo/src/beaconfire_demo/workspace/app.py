@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from beaconfire_demo.workspace import openapi
 from beaconfire_demo.workspace.agents import Agents
 from beaconfire_demo.workspace.approvals import Approvals
 from beaconfire_demo.workspace.chat import Chats
@@ -14,6 +15,7 @@ from beaconfire_demo.workspace.settings import Settings
 from beaconfire_demo.workspace.store import OUTBOX, open_store
 from beaconfire_demo.workspace.workspaces import Workspaces
 from beaconfire_kit.access import Access
+from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.service import Service
 
@@ -33,4 +35,5 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     app.add_routes(Approvals(access, store, people).routes())
     for calls in (Workspaces, Agents, Chats, Notifications):
         app.add_routes(calls(access, store).routes())
+    app.router.add_get(PATH, served(openapi.document()))
     return app

@@ -12,6 +12,9 @@ from beaconfire_kit.roles import Role
 from beaconfire_kit.store import Row, Store, Writing
 from beaconfire_kit.web import read_body
 
+PATH = "/v1/workspaces"
+ONE = PATH + "/{workspace_id}"
+
 
 class NewWorkspace(Body):
     """A workspace to create."""
@@ -42,9 +45,9 @@ class Workspaces:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/v1/workspaces", self._list),
-            web.post("/v1/workspaces", self._create),
-            web.get("/v1/workspaces/{workspace_id}", self._read),
+            web.get(PATH, self._list),
+            web.post(PATH, self._create),
+            web.get(ONE, self._read),
         ]
 
     async def _list(self, request: web.Request) -> web.Response:

@@ -9,8 +9,17 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from beaconfire_kit import errors, openapi
-from beaconfire_kit.answers import IF_MATCH
-from beaconfire_kit.openapi import Call, list_of, object_of, reference
+from beaconfire_kit.openapi import (
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    READS,
+    TAG,
+    WRITES,
+    Call,
+    list_of,
+    object_of,
+    reference,
+)
 from beaconfire_publisher.campaigns import Campaign, CampaignChanges, NewCampaign
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.entities import Entities
@@ -27,35 +36,6 @@ ABOUT = (
     "sockets of every member. docs/reference/http.md explains revisions, cursors and idempotency keys."
 )
 
-_CURSOR = {"type": "string", "pattern": "^[^:]+:[0-9]+$"}
-_TAG: dict[str, Any] = {"ETag": {"description": "The thing's revision", "schema": {"type": "string"}}}
-_READS: dict[str, Any] = {
-    "X-Beaconfire-Cursor": {
-        "description": "The response contains all changes up to this cursor: subscribe with it to continue live",
-        "schema": _CURSOR,
-    }
-}
-_WRITES: dict[str, Any] = {
-    "X-Beaconfire-Offset": {"description": "The place of this change's event in the stream", "schema": _CURSOR},
-    "X-Beaconfire-Pending": {
-        "description": "The id of the event, if the broker had not acknowledged it within 250 ms",
-        "schema": {"type": "string"},
-    },
-}
-_IF_MATCH = {
-    "name": "If-Match",
-    "in": "header",
-    "description": "The revision on which the change is based. A field that was changed since then is a conflict. "
-    "Without it, and with `*`, the last writer wins",
-    "schema": {"type": "string", "pattern": IF_MATCH},
-}
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "The same request under the same key reports the first outcome, and has no second effect. Another "
-    "request under the same key is a conflict. Keys are kept for 8 days",
-    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
-}
 _MEMBERS = (errors.BAD_REQUEST, errors.FORBIDDEN, errors.NOT_FOUND)
 _WRITERS = (*_MEMBERS, errors.CONFLICT)
 _COLLECTIONS: tuple[type[Collection], ...] = (Kingdoms, Settlements, Structures, Entities)
@@ -85,7 +65,7 @@ def _campaigns() -> Iterator[Call]:
     things, thing = "/v1/campaigns", "/v1/campaigns/{campaign_id}"
     campaign = object_of(campaign=reference("Campaign"))
     yield Call(
-        "get", things, "List the caller's campaigns", (), object_of(campaigns=list_of("Campaign")), headers=_READS
+        "get", things, "List the caller's campaigns", (), object_of(campaigns=list_of("Campaign")), headers=READS
     )
     yield Call(
         "post",
@@ -95,10 +75,10 @@ def _campaigns() -> Iterator[Call]:
         campaign,
         201,
         reference("NewCampaign"),
-        _TAG | _WRITES,
-        (_IDEMPOTENCY_KEY,),
+        TAG | WRITES,
+        (IDEMPOTENCY_KEY,),
     )
-    yield Call("get", thing, "Read a campaign", _MEMBERS, campaign, headers=_TAG | _READS)
+    yield Call("get", thing, "Read a campaign", _MEMBERS, campaign, headers=TAG | READS)
     yield Call(
         "patch",
         thing,
@@ -106,8 +86,8 @@ def _campaigns() -> Iterator[Call]:
         _WRITERS,
         campaign,
         body=reference("CampaignChanges"),
-        headers=_TAG | _WRITES,
-        parameters=(_IF_MATCH,),
+        headers=TAG | WRITES,
+        parameters=(IF_MATCH,),
     )
     yield Call(
         "delete",
@@ -116,8 +96,8 @@ def _campaigns() -> Iterator[Call]:
         (*_MEMBERS, errors.CONFLICT),
         None,
         204,
-        headers=_WRITES,
-        parameters=(_IF_MATCH,),
+        headers=WRITES,
+        parameters=(IF_MATCH,),
     )
     yield Call(
         "post",
@@ -126,8 +106,8 @@ def _campaigns() -> Iterator[Call]:
         _WRITERS,
         object_of(campaign=reference("Campaign"), previousTime={"type": "string", "format": "date-time"}),
         body=reference("Advance"),
-        headers=_TAG | _WRITES,
-        parameters=(_IDEMPOTENCY_KEY,),
+        headers=TAG | WRITES,
+        parameters=(IDEMPOTENCY_KEY,),
     )
     yield Call(
         "put",
@@ -136,9 +116,9 @@ def _campaigns() -> Iterator[Call]:
         _WRITERS,
         campaign,
         body=reference("Clock"),
-        headers=_TAG | _WRITES,
+        headers=TAG | WRITES,
     )
-    yield Call("delete", f"{thing}/clock", "Stop the clock (editors)", _MEMBERS, None, 204, headers=_WRITES)
+    yield Call("delete", f"{thing}/clock", "Stop the clock (editors)", _MEMBERS, None, 204, headers=WRITES)
 
 
 def _collection(of: type[Collection]) -> Iterator[Call]:
@@ -151,7 +131,7 @@ def _collection(of: type[Collection]) -> Iterator[Call]:
         f"List the {many}, oldest first",
         _MEMBERS,
         object_of(**{many: list_of(of.answer.__name__)}),
-        headers=_READS,
+        headers=READS,
         parameters=chosen,
     )
     yield Call(
@@ -162,10 +142,10 @@ def _collection(of: type[Collection]) -> Iterator[Call]:
         thing,
         201,
         reference(of.new.__name__),
-        _TAG | _WRITES,
-        (_IDEMPOTENCY_KEY,),
+        TAG | WRITES,
+        (IDEMPOTENCY_KEY,),
     )
-    yield Call("get", of.thing_path, f"Read {_a(one)}", _MEMBERS, thing, headers=_TAG | _READS)
+    yield Call("get", of.thing_path, f"Read {_a(one)}", _MEMBERS, thing, headers=TAG | READS)
     yield Call(
         "patch",
         of.thing_path,
@@ -173,8 +153,8 @@ def _collection(of: type[Collection]) -> Iterator[Call]:
         _WRITERS,
         thing,
         body=reference(of.changes.__name__),
-        headers=_TAG | _WRITES,
-        parameters=(_IF_MATCH,),
+        headers=TAG | WRITES,
+        parameters=(IF_MATCH,),
     )
     yield Call(
         "delete",
@@ -183,8 +163,8 @@ def _collection(of: type[Collection]) -> Iterator[Call]:
         (*_MEMBERS, errors.CONFLICT),
         None,
         204,
-        headers=_WRITES,
-        parameters=(_IF_MATCH,),
+        headers=WRITES,
+        parameters=(IF_MATCH,),
     )
 
 
@@ -199,8 +179,8 @@ def _events() -> Call:
         reference("PublishedEvent"),
         201,
         {"anyOf": [given, {"type": "array", "items": given, "minItems": 1, "maxItems": MAX_EVENTS}]},
-        _WRITES,
-        (_IDEMPOTENCY_KEY,),
+        WRITES,
+        (IDEMPOTENCY_KEY,),
         {
             200: {
                 "description": "The event was published before; or, for a list, the outcomes in the same order",
