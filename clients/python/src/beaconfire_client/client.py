@@ -324,8 +324,11 @@ class Client:
         try:
             end = await carrier.run()
             code, reason = end.code, end.reason
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
+        except Exception as error:  # a malformed message ends its link, and never the client
+            logger.exception("a connection failed")
+            reason = f"Malformed message: {error!r}"
         self._carriers.pop(link, None)
         self._running.pop(link, None)
         self._core.ended(link, code, reason)

@@ -292,7 +292,10 @@ class Connection:
             self._fetch_token(attempt, "reconnect")
 
     def received(self, link: int, frame: Frame) -> None:
-        """A message of the gateway came."""
+        """A message of the gateway came.
+
+        Raises LookupError, TypeError or ValueError if it is malformed. Close the link then, and report `ended`.
+        """
         if self._attempt is not None and link == self._attempt.link:
             if frame["type"] == "connection.ack":
                 self._accept(self._attempt, frame)

@@ -329,7 +329,8 @@ class RoomTable:
         for name in _names_of(frame):
             room = self._rooms.get(name)
             if room is not None and room.is_meant_by(frame) and not self._comes_restored(room, frame):
-                self._hand(room, frame)
+                # Before the room is joined, only those of its events come that are in another room, too.
+                self._hand(frame, [one for one in room.consumers.values() if not one.awaits_ready])
 
     def restore(self, message_id: int, names: Sequence[str], events: Sequence[Frame]) -> None:
         """Pass restored events to the consumers of the rooms that were asked for."""
@@ -339,7 +340,7 @@ class RoomTable:
                 room = self._rooms.get(name)
                 # If the room was asked for with other types or another cursor since, all of it comes again.
                 if room and name in of_event and room.message_id == message_id and room.asked == room.wanted:
-                    self._hand(room, frame)
+                    self._hand(frame, room.consumers.values())
 
     def left(self, name: str, reason: str) -> None:
         """The gateway has taken the session out of a room."""
@@ -434,8 +435,8 @@ class RoomTable:
             return False
         return room.since.epoch != self._place.epoch or frame["offset"] > room.since.offset
 
-    def _hand(self, room: Room, frame: Frame) -> None:
-        for one in room.consumers.values():
+    def _hand(self, frame: Frame, consumers: Iterable[Consumer]) -> None:
+        for one in consumers:
             if one.takes(frame, self._place.epoch):
                 self._tell(Delivered(one.number, frame, self._place.epoch))
 
