@@ -489,11 +489,16 @@ export class RoomTable {
   left(left) {
     const room = this.#rooms.get(left.room);
     if (!room) return;
+    const { since = room.isPromised ? this.#cursor.value : undefined } = room;
     room.isHeld = false;
     room.forgetPromises();
     // Only an expired lease is worth asking again automatically. The other reasons need a person.
-    if (left.reason === "lease_expired") this.#retryLater(room, this.#random() * capMs(room.refusals));
-    else room.place = "refused";
+    if (left.reason === "lease_expired") {
+      room.since = since; // what happens until the room is joined again is restored
+      this.#retryLater(room, this.#random() * capMs(room.refusals));
+    } else {
+      room.place = "refused";
+    }
     room.trouble = { state: room.retryAt < Infinity ? "retrying" : "left", reason: left.reason };
     room.show();
     this.#call(left.room, "onLeft", left);
