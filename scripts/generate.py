@@ -20,7 +20,7 @@ from beaconfire_kit.catalogue import builtin
 from beaconfire_kit.catalogue.asyncapi import asyncapi
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_publisher import openapi as publisher_openapi
-from scripts.derived import error_table, resync_table
+from scripts.derived import conformance, error_table, resync_table
 from scripts.derived.marked import fill
 from scripts.derived.message_typings import message_typings
 from scripts.derived.schema import schemas
@@ -84,6 +84,10 @@ FILES: dict[str, Callable[[], str]] = {
     "clients/js/src/verdicts.js": error_table.verdicts,
     "clients/js/src/events.d.ts": lambda: typescript(TYPES, head=TYPINGS_HEAD),
     "clients/js/src/messages.d.ts": lambda: message_typings(_page("PROTOCOL.md")),
+    "tests/conformance/fixtures/closes.json": conformance.closes,
+    "tests/conformance/fixtures/errors.json": conformance.errors,
+    "tests/conformance/fixtures/backoff.json": conformance.backoff,
+    "tests/conformance/fixtures/messages.json": lambda: conformance.messages(_page("PROTOCOL.md")),
     "deploy/nats/single.conf": container_config,
     "deploy/nats/cluster.conf": partial(container_config, cluster=True),
     "PROTOCOL.md": lambda: _protocol(_page("PROTOCOL.md")),

@@ -270,7 +270,7 @@ class RoomTable:
         # One word holds for all rooms of the message. The others are subscribed to again after the ack.
         asking = [self._rooms[name].wanted.presence for name in self._introduced]
         self._introduced_presence = bool(asking) and all(asking)
-        types = {name: types for name, types in self._introduced.items() if types is not None}
+        types = {name: list(types) for name, types in self._introduced.items() if types is not None}
         return {
             "rooms": list(self._introduced),
             **({"types": types} if types else {}),
@@ -513,10 +513,11 @@ class RoomTable:
 
     def _join(self, ask: Ask, rooms: Sequence[Room]) -> None:
         # If the types do not fit into a message, they are left out: all events come, and each consumer filters its own.
-        is_narrow = ask.types is not None and bytes_of(ask.types) < self._max_frame_bytes / 2
+        types = None if ask.types is None else list(ask.types)
+        is_narrow = types is not None and bytes_of(types) < self._max_frame_bytes / 2
         message: Message = {
             "type": "subscribe",
-            **({"types": ask.types} if is_narrow else {}),
+            **({"types": types} if is_narrow else {}),
             **({"cursor": str(ask.since)} if ask.since is not None else {}),
             **({"presence": True} if ask.presence else {}),
         }
