@@ -158,6 +158,11 @@ export class Client {
   #transport;
 
   /**
+   * The user's status in the next sessions. `keepStatus` of `@beaconfire/client/people` sets it.
+   * @type {import("./messages.d.ts").PresenceStatus | undefined}
+   */
+  presenceStatus;
+  /**
    * The status of the connection, with each change of it.
    * @type {Store<Status>}
    */
@@ -486,6 +491,7 @@ export class Client {
       rooms: [],
       cursor: this.#cursor.value,
       client: { name: NAME, version: VERSION },
+      status: this.presenceStatus,
       lastClose: this.#lastClose,
       replaces: this.#sessionId || undefined,
     };

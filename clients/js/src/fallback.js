@@ -40,6 +40,8 @@ export class FallbackLink {
   #handlers;
   #token = "";
   #client = {};
+  /** @type {string | undefined} The user's status, in each request. */
+  #status;
   #cursor = new Cursor();
   #sessionId = "";
   /** @type {Map<string, {types?: string[] | undefined, presence?: boolean | undefined}>} The rooms it is in, and what it wants of each. */
@@ -84,6 +86,7 @@ export class FallbackLink {
     if (this.#hasEnded) return false;
     if (message.type === "connect") this.#start(message);
     else if (message.type === "refresh") this.#refresh(message);
+    else if (message.type === "presence") this.#setStatus(message);
     else if (message.type === "unsubscribe" && this.#outbox.length === 0) this.#leave(message);
     else this.#outbox.push({ message, tries: 0 });
     if (message.type !== "connect") this.#waiting?.abort(); // what it waits for is not up to date any more
@@ -103,6 +106,7 @@ export class FallbackLink {
   #start(connect) {
     this.#token = connect["token"];
     this.#client = { client: connect["client"], lastClose: connect["lastClose"] };
+    this.#status = connect["status"];
     this.#sessionId = connect["replaces"] ?? "";
     if (connect["cursor"]) this.#cursor.reset(connect["cursor"]);
     for (const room of connect["rooms"]) this.#rooms.set(room, { types: connect["types"]?.[room], presence: connect["presence"] });
@@ -112,6 +116,12 @@ export class FallbackLink {
   /** The next request has the new token. @param {Frame} message */
   #refresh({ id, token }) {
     this.#token = token;
+    this.#reply({ id, success: true });
+  }
+
+  /** The next request has the new status. @param {Frame} message */
+  #setStatus({ id, status }) {
+    this.#status = status;
     this.#reply({ id, success: true });
   }
 
@@ -234,6 +244,7 @@ export class FallbackLink {
       ...(narrowed.length > 0 && { types: Object.fromEntries(narrowed) }),
       ...([...this.#rooms.values()].some(({ presence }) => presence) && { presence: true }), // it is for all rooms
       cursor: this.#cursor.value,
+      status: this.#status,
       replaces: this.#sessionId || undefined,
       ...fields,
     };

@@ -40,15 +40,13 @@ export function watchPresence(client, room) {
 }
 
 /**
- * Set the status that others see in the rooms of this client, now and after each reconnect.
+ * Set the status that others see in the rooms of this client. It stays over reconnects, in which others do not see it change.
  * @param {Client} client
  * @param {PresenceStatus} status
- * @returns {() => void} stops repeating it after reconnects
  */
 export function keepStatus(client, status) {
-  const tell = () => client.state === "connected" && client.tell({ type: "presence", status });
-  tell();
-  return client.on("state", tell);
+  client.presenceStatus = status;
+  client.tell({ type: "presence", status });
 }
 
 /**

@@ -371,3 +371,14 @@ test("a gateway that stops does not drive its clients from a WebSocket to a fall
   assert.equal(http.asked.length, 0);
   assert.equal(client.status.transport, "websocket");
 });
+
+test("the user's status and the wish for presence are in each request", async () => {
+  const { link, http } = linked("poll", { status: "away", presence: true });
+  assert.deepEqual([http.last.body.status, http.last.body.presence], ["away", true]);
+  await http.answer([acknowledged()]);
+  link.send({ type: "presence", id: 2, status: "busy" });
+  await settle();
+
+  assert.equal(http.last.body.status, "busy");
+  assert.equal(http.last.body.messages, undefined, "it needs no request of its own");
+});

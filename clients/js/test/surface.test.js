@@ -201,15 +201,16 @@ test("presence is asked for only in the rooms that want it", async () => {
   assert.deepEqual(states, ["joined"]);
 });
 
-test("a status that was set is sent again after a reconnect", async () => {
+test("a status that was set is in the first message after a reconnect", async () => {
   const { client, clock } = await setUpConnected();
+  assert.equal(socket().sent[0].status, undefined);
   keepStatus(client, "away");
   assert.equal(socket().last.status, "away");
   socket().end(1006);
   await clock.pass(2000);
   socket().accept();
 
-  assert.deepEqual(socket().of("presence").map(({ status }) => status), ["away"]);
+  assert.deepEqual(socket().sent.map(({ type, status }) => [type, status]), [["connect", "away"]]);
 });
 
 test("a selection is told to the user's other views, and follows theirs", async () => {
