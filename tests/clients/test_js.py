@@ -45,6 +45,11 @@ def test_js_cache_tests_pass() -> None:
     _run("caches")
 
 
+def test_js_offline_tests_pass() -> None:
+    """Changes that are kept and sent later, and optimistic changes: clients/js/test/offline.test.js."""
+    _run("offline")
+
+
 def test_js_package_tests_pass() -> None:
     """With the package `ws` in Node, and with a bundler: clients/js/test/packages.test.js."""
     install_packages()
@@ -53,7 +58,18 @@ def test_js_package_tests_pass() -> None:
 
 def test_every_js_test_file_is_run() -> None:
     there = {path.name.removesuffix(".test.js") for path in TESTS.glob("*.test.js")}
-    assert there == {"connection", "rooms", "restore", "seen", "indicator", "fallback", "packages", "surface", "caches"}
+    assert there == {
+        "connection",
+        "rooms",
+        "restore",
+        "seen",
+        "indicator",
+        "fallback",
+        "offline",
+        "packages",
+        "surface",
+        "caches",
+    }
 
 
 def _run(name: str) -> None:

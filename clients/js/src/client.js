@@ -157,6 +157,8 @@ export class Client {
   #detour = null;
   #transport;
 
+  /** The id of the user whose token connected the client last; empty before that. */
+  userId = "";
   /**
    * The user's status in the next sessions. `keepStatus` of `@beaconfire/client/people` sets it.
    * @type {import("./messages.d.ts").PresenceStatus | undefined}
@@ -513,7 +515,8 @@ export class Client {
     this.#sessionId = ack["sessionId"];
     this.#maxFrameBytes = ack["limits"]?.maxFrameBytes ?? USUAL_FRAME_BYTES;
     this.#isDegraded = ack["degraded"] === true; // before the state is emitted: the light must not flash green
-    this.#options.storage?.connectedAs(ack["userId"]);
+    this.userId = ack["userId"];
+    this.#options.storage?.connectedAs(this.userId);
     this.#cursor.begin(ack["cursor"]);
     this.#isProven = false;
     this.#stableTimer.set(STABLE_MS, () => this.#prove());

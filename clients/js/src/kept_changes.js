@@ -1,0 +1,143 @@
+/** Where an offline queue keeps its changes: in IndexedDB or, if that does not work, in memory. */
+
+const DATABASE = "beaconfire-offline";
+const CHANGES = "changes";
+const BY_OWNER = "owner";
+
+/** @typedef {import("./offline.js").Change} Change */
+/** @typedef {Change & {owner: string}} Row */
+
+/**
+ * @typedef {object} KeptChanges
+ * @property {boolean} isLasting  whether changes outlive the page
+ * @property {() => Promise<Change[]>} read  in the order in which they were added
+ * @property {(change: Omit<Change, "place">) => Promise<Change>} add
+ * @property {(change: Change) => Promise<void>} replace  does nothing if it was removed in the meantime
+ * @property {(place: number) => Promise<void>} remove
+ * @property {() => Promise<void>} clear
+ * @property {() => void} close
+ */
+
+/**
+ * @param {string} owner  changes of others are not seen
+ * @returns {Promise<KeptChanges>}
+ */
+export async function openKept(owner) {
+  try {
+    return new Database(owner, await opened());
+  } catch {
+    return new Memory(); // IndexedDB is disabled, as in some private windows
+  }
+}
+
+/** @returns {Promise<IDBDatabase>} */
+function opened() {
+  return new Promise((resolve, reject) => {
+    const request = indexedDB.open(DATABASE, 1);
+    request.onupgradeneeded = () => {
+      const changes = request.result.createObjectStore(CHANGES, { keyPath: "place", autoIncrement: true });
+      changes.createIndex(BY_OWNER, BY_OWNER);
+    };
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+    request.onblocked = () => reject(new Error("another page keeps an older version of the database open"));
+  });
+}
+
+/** @implements {KeptChanges} */
+class Database {
+  isLasting = true;
+  #owner;
+  #database;
+
+  /** @param {string} owner @param {IDBDatabase} database */
+  constructor(owner, database) {
+    this.#owner = owner;
+    this.#database = database;
+    database.onversionchange = () => database.close();
+  }
+
+  /** @returns {Promise<Change[]>} */
+  async read() {
+    return this.#use("readonly", (changes) => changes.index(BY_OWNER).getAll(this.#owner));
+  }
+
+  /** @param {Omit<Change, "place">} change @returns {Promise<Change>} */
+  async add(change) {
+    const place = /** @type {number} */ (await this.#use("readwrite", (changes) => changes.add({ ...change, owner: this.#owner })));
+    return { ...change, place };
+  }
+
+  /** @param {Change} change */
+  async replace(change) {
+    await this.#use("readwrite", (changes) => {
+      const request = changes.openCursor(change.place);
+      request.onsuccess = () => request.result?.update({ ...change, owner: this.#owner });
+      return request;
+    });
+  }
+
+  /** @param {number} place */
+  async remove(place) {
+    await this.#use("readwrite", (changes) => changes.delete(place));
+  }
+
+  async clear() {
+    const kept = await this.read();
+    for (const { place } of kept) await this.remove(place);
+  }
+
+  close() {
+    this.#database.close();
+  }
+
+  /**
+   * Resolves when the transaction is complete: then the change is on the disk.
+   * @template Result
+   * @param {IDBTransactionMode} mode @param {(changes: IDBObjectStore) => IDBRequest<Result>} ask
+   * @returns {Promise<Result>}
+   */
+  #use(mode, ask) {
+    return new Promise((resolve, reject) => {
+      const transaction = this.#database.transaction(CHANGES, mode);
+      const request = ask(transaction.objectStore(CHANGES));
+      transaction.oncomplete = () => resolve(request.result);
+      transaction.onabort = () => reject(transaction.error);
+    });
+  }
+}
+
+/** @implements {KeptChanges} */
+class Memory {
+  isLasting = false;
+  /** @type {Map<number, Change>} */
+  #changes = new Map();
+  #last = 0;
+
+  async read() {
+    return [...this.#changes.values()];
+  }
+
+  /** @param {Omit<Change, "place">} change @returns {Promise<Change>} */
+  async add(change) {
+    const kept = { ...change, place: (this.#last += 1) };
+    this.#changes.set(kept.place, kept);
+    return kept;
+  }
+
+  /** @param {Change} change */
+  async replace(change) {
+    if (this.#changes.has(change.place)) this.#changes.set(change.place, change);
+  }
+
+  /** @param {number} place */
+  async remove(place) {
+    this.#changes.delete(place);
+  }
+
+  async clear() {
+    this.#changes.clear();
+  }
+
+  close() {}
+}
