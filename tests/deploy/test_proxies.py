@@ -1,4 +1,4 @@
-"""Server-sent events with plain curl, through nginx and HAProxy as deploy/proxy configures them."""
+"""Server-sent events with plain curl, through nginx, HAProxy and Caddy as deploy/proxy configures them."""
 
 import asyncio
 import json
@@ -153,3 +153,21 @@ async def test_hundred_rooms_come_through_in_a_post(
         ack = (await client.next("connection.ack")).json
 
     assert len([room for room in ack["rooms"].values() if room["success"]]) == 100
+
+
+@each_proxy
+async def test_connections_count_for_the_address_of_their_client_even_if_it_forges_a_header(
+    tmp_path: Path, stream: NatsServer, auth: FakeAuth, kind: str
+) -> None:
+    """Each client has another address of the loopback interface."""
+    one_for_each = {"max_sessions_per_address": 1, "trusted_proxies": "127.0.0.1/32"}
+    async with (
+        running_gateway(stream, auth, **one_for_each) as gateway,
+        proxied(kind, tmp_path, [gateway.url, gateway.url]) as url,
+        curl(url, auth.token("viewer"), "--interface", "127.0.0.2") as first,
+        curl(url, auth.token("viewer"), "--interface", "127.0.0.3") as other,
+        curl(url, auth.token("viewer"), "--interface", "127.0.0.2", "--header", "X-Forwarded-For: 127.0.0.4") as second,
+    ):
+        heads = [one.head.split("\r\n")[0].split()[1] for one in (first, other, second)]
+
+    assert heads == ["200", "200", "429"]

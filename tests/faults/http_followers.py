@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -108,10 +109,13 @@ class PollFollower(HttpFollower):
 
 
 @asynccontextmanager
-async def running(followers: Sequence[Follower], url: str, tokens: Mapping[str, str]) -> AsyncIterator[None]:
-    """Run the clients while the block runs."""
+async def running(
+    followers: Sequence[Follower], url: str, tokens: Mapping[str, str], *, trusted: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """Run the clients while the block runs. `trusted` are the authorities of an address with TLS."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S)
-    async with aiohttp.ClientSession(timeout=timeout) as http:
+    connector = aiohttp.TCPConnector(ssl=trusted or True)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
         tasks = [asyncio.create_task(one.run(http, url, tokens[one.name]), name=one.name) for one in followers]
         try:
             yield

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from tests.faults.listener import Listener
@@ -53,9 +55,17 @@ class SocketIOFollower(Listener):
 
 @asynccontextmanager
 async def running(
-    followers: Sequence[SocketIOFollower], url: str, tokens: Mapping[str, str], *, id_of: IdOf
+    followers: Sequence[SocketIOFollower],
+    url: str,
+    tokens: Mapping[str, str],
+    *,
+    id_of: IdOf,
+    certificate: Path | None = None,
 ) -> AsyncIterator[None]:
-    """Run the clients while the block runs. `id_of` knows the ids of events, which Socket.IO does not have."""
+    """Run the clients while the block runs. `id_of` knows the ids of events, which Socket.IO does not have.
+
+    `certificate` is the file with the authorities of an address with TLS.
+    """
     await asyncio.to_thread(install_from_lock, FOLDER)
     clients = [
         {
@@ -68,7 +78,12 @@ async def running(
         for one in followers
     ]
     process = await asyncio.create_subprocess_exec(
-        node(), PROGRAM, json.dumps(clients), stdout=asyncio.subprocess.PIPE, limit=MAX_LINE
+        node(),
+        PROGRAM,
+        json.dumps(clients),
+        stdout=asyncio.subprocess.PIPE,
+        limit=MAX_LINE,
+        env={**os.environ, **({"NODE_EXTRA_CA_CERTS": str(certificate)} if certificate else {})},
     )
     reading = asyncio.create_task(_read(process, {one.name: one for one in followers}, id_of))
     try:

@@ -219,27 +219,32 @@ class World:
             await asyncio.sleep(pause_s)
 
     async def read_stream(self) -> dict[int, Event]:
-        """All events of the stream, read by a means the gateway does not use; again where the broker falls silent."""
-        while True:
-            try:
-                return await self._read_stream_once()
-            except (nats.errors.Error, nats.js.errors.Error):
-                await asyncio.sleep(0.2)
+        """All events of the stream, up to the last one that was acknowledged."""
+        return await events_of(self._whole, max(self.acknowledged))
 
-    async def _read_stream_once(self) -> dict[int, Event]:
-        last = max(self.acknowledged)
-        stream: dict[int, Event] = {}
-        async with connected(self._whole, "setup") as nc:
-            reading = await nc.jetstream().pull_subscribe(
-                "campaign.>", stream=broker.STREAM, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
-            )
-            while not stream or max(stream) < last:
-                # Waits for as many as it asks for: no more than there are.
-                waiting = (await reading.consumer_info()).num_pending or 1
-                for message in await reading.fetch(min(waiting, 500), timeout=10):
-                    rooms = frozenset(str(room) for room in parse_subject(message.subject).rooms)
-                    stream[message.metadata.sequence.stream] = Event(json.loads(message.data)["id"], rooms)
-        return stream
+
+async def events_of(server: Broker, upto: int) -> dict[int, Event]:
+    """All events of the stream, by offset, read by a means the gateway does not use. Repeats until it succeeds."""
+    while True:
+        try:
+            return await _read_once(server, upto)
+        except (nats.errors.Error, nats.js.errors.Error):
+            await asyncio.sleep(0.2)
+
+
+async def _read_once(server: Broker, upto: int) -> dict[int, Event]:
+    stream: dict[int, Event] = {}
+    async with connected(server, "setup") as nc:
+        reading = await nc.jetstream().pull_subscribe(
+            "campaign.>", stream=broker.STREAM, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
+        )
+        while not stream or max(stream) < upto:
+            # Waits for as many as it asks for: no more than there are.
+            waiting = (await reading.consumer_info()).num_pending or 1
+            for message in await reading.fetch(min(waiting, 500), timeout=10):
+                rooms = frozenset(str(room) for room in parse_subject(message.subject).rooms)
+                stream[message.metadata.sequence.stream] = Event(json.loads(message.data)["id"], rooms)
+    return stream
 
 
 @asynccontextmanager
