@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from testcontainers.core.config import testcontainers_config
 
 from tests.containers import engine
 from tests.containers.deployment import Deployment
@@ -12,6 +13,8 @@ from tests.docs.tree import Tree
 @pytest.fixture(scope="session", autouse=True)
 def _engine() -> None:
     assert engine.is_reachable(), engine.MISSING
+    # A container that would remove the others. Its image may be out of reach, and the tests remove what they start.
+    testcontainers_config.ryuk_disabled = True
 
 
 @pytest.fixture(name="built", scope="session")
