@@ -14,7 +14,12 @@ TABLES = MetaData()
 OUTBOX = outbox_table.table(TABLES)
 KEYS = idempotency.table(TABLES)
 
-WORKSPACES = things(TABLES, "workspaces", Column("name", String(200), nullable=False))
+WORKSPACES = things(
+    TABLES,
+    "workspaces",
+    Column("name", String(200), nullable=False),
+    Column("description", Text, nullable=False),
+)
 TEAMS = things(
     TABLES,
     "teams",

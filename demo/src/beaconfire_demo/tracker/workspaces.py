@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from beaconfire_demo.tracker.feed import enter, old_and_new, tell
-from beaconfire_demo.tracker.fields import Name, Thing
+from beaconfire_demo.tracker.fields import Description, Name, Thing
 from beaconfire_demo.tracker.store import WORKSPACES
 from beaconfire_kit import errors
 from beaconfire_kit.access import Access
@@ -18,8 +18,15 @@ PATH = "/v1/tracker/workspaces"
 ONE = PATH + "/{workspace_id}"
 
 
-class NewWorkspace(Body):
-    """A workspace to create, or the name that it gets."""
+class WorkspaceChanges(Body):
+    """The fields of a workspace that may be changed."""
+
+    name: Name = ""
+    description: Description = ""
+
+
+class NewWorkspace(WorkspaceChanges):
+    """A workspace to create."""
 
     name: Name
 
@@ -28,6 +35,7 @@ class Workspace(Thing):
     """A workspace as a member sees it."""
 
     name: str
+    description: str
     role: Role
 
 
@@ -103,7 +111,7 @@ class Workspaces:
     async def _change(self, request: web.Request) -> web.Response:
         caller = await self._access.owner(request)
         revision = based_on(request)
-        wanted = (await read_body(request, NewWorkspace)).model_dump()
+        wanted = (await read_body(request, WorkspaceChanges)).model_dump(exclude_unset=True)
         with conflicts(lambda row: show(row, caller.role)):
             async with self._store.writing(caller.metadata) as tx:
                 found = await tx.find(WORKSPACES, {"id": caller.path["workspace_id"]})

@@ -1,0 +1,64 @@
+/** The form fields of things. */
+
+import { capital, PRIORITIES, priorityWord, PROJECT_STATUSES, STATUSES, statusWord } from "./words.js";
+
+const NONE = { value: null, label: "None" };
+
+/** @param {import("./tracker.js").Tracker} tracker @param {any} [issue] @returns {import("../../page/dialog.js").Field[]} */
+export function issueFields(tracker, issue) {
+  const words = [
+    { name: "title", label: "Title", value: issue?.title, required: true, maxlength: 200 },
+    { name: "description", label: "Description", type: "textarea", value: issue?.description, maxlength: 10_000 },
+  ];
+  if (issue) return words;
+  return [
+    ...words,
+    { name: "status", label: "Status", type: "select", value: "todo", options: STATUSES.map((value) => ({ value, label: statusWord(value) })) },
+    { name: "priority", label: "Priority", type: "select", value: "none", options: PRIORITIES.map((value) => ({ value, label: priorityWord(value) })) },
+    { name: "assigneeId", label: "Assignee", type: "select", value: null, options: people(tracker) },
+    { name: "projectId", label: "Project", type: "select", value: null, options: named(tracker.projects) },
+    { name: "cycleId", label: "Cycle", type: "select", value: null, options: named(tracker.cycles) },
+  ];
+}
+
+/** The team of a new issue, if there is a choice. */
+export function teamField(tracker, chosen) {
+  const options = [...tracker.teams.values()].map(({ id, name }) => ({ value: id, label: name }));
+  return { name: "teamId", label: "Team", type: "select", value: tracker.teams.has(chosen) ? chosen : options[0]?.value, options };
+}
+
+export function teamFields(team) {
+  const name = { name: "name", label: "Name", value: team?.name, required: true, maxlength: 200 };
+  const key = { name: "key", label: "Key", required: true, maxlength: 8, hint: "Begins the names of its issues: ENG for ENG-12" };
+  return team ? [name] : [name, key];
+}
+
+/** @param {"project" | "cycle"} kind @param {any} [plan] */
+export function planFields(kind, plan) {
+  const name = { name: "name", label: "Name", value: plan?.name, required: true, maxlength: 200 };
+  const description = { name: "description", label: "Description", type: "textarea", value: plan?.description, maxlength: 10_000 };
+  const day = (field, label, required) => ({ name: field, label, type: "date", value: plan?.[field] ?? "", required });
+  if (kind === "cycle") return [name, day("startsOn", "Starts on", true), day("endsOn", "Ends on", true), description];
+  const options = PROJECT_STATUSES.map((value) => ({ value, label: capital(value) }));
+  return [
+    name,
+    { name: "status", label: "Status", type: "select", value: plan?.status ?? "planned", options },
+    day("targetOn", "Target date", false),
+    description,
+  ];
+}
+
+/** The values of a form as a body: an empty day is no day. */
+export function bodyOf(values) {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, name.endsWith("On") && value === "" ? null : value]));
+}
+
+/** The choices of an assignee. */
+export function people(tracker) {
+  return [NONE, ...[...tracker.members.values()].map(({ userId, name }) => ({ value: userId, label: name }))];
+}
+
+/** The choices of a project or a cycle. @param {Map<string, any>} plans */
+export function named(plans) {
+  return [NONE, ...[...plans.values()].map(({ id, name }) => ({ value: id, label: name }))];
+}
