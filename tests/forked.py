@@ -17,7 +17,13 @@ from beaconfire.processes import LAST_LINES, Process
 from beaconfire_kit.parent_death import end_with_parent
 
 _FORKS = multiprocessing.get_context("forkserver")
-_SERVICES = ("beaconfire_auth", "beaconfire_gateway", "beaconfire_publisher", "beaconfire_demo.workspace")
+_SERVICES = (
+    "beaconfire_auth",
+    "beaconfire_gateway",
+    "beaconfire_publisher",
+    "beaconfire_demo.tracker",
+    "beaconfire_demo.workspace",
+)
 _MAINS = [f"{service}.__main__" for service in _SERVICES]
 _FORKS.set_forkserver_preload([*_MAINS, "tests.forked"])
 

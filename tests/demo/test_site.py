@@ -19,6 +19,7 @@ def test_demo_page_gets_the_services_addresses(tmp_path: Path) -> None:
         "authUrl": "http://auth.example",
         "publisherUrl": "",
         "workspaceUrl": "",
+        "trackerUrl": "",
         "socketUrl": "",
         "applications": [{"name": "campaign", "title": "Campaign"}],
         "demo": [],
@@ -61,7 +62,7 @@ def test_page_of_an_application_that_is_not_chosen_is_removed(tmp_path: Path) ->
 
 
 def test_unknown_application_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'campain' is no application: it is one of campaign, workspace"):
+    with pytest.raises(ValueError, match="'campain' is no application: it is one of campaign, workspace, tracker"):
         PageSettings(applications=("campain",))
 
 

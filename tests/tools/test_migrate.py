@@ -50,7 +50,11 @@ def test_new_databases_are_readable_by_their_owner_only_whatever_the_umask(tmp_p
 @pytest.mark.parametrize(
     ("service", "url", "sentence"),
     [
-        ("gateway", None, "there is no service 'gateway' with a database. It is one of auth or publisher or workspace"),
+        (
+            "gateway",
+            None,
+            "no service 'gateway' with a database. It is one of auth or publisher or workspace or tracker",
+        ),
         (None, "sqlite:///x.db", "one database is given: name its service"),
     ],
 )

@@ -65,13 +65,18 @@ def test_up_starts_every_application_prints_the_addresses_and_leaves_nothing_aft
         assert config["authUrl"] == f"http://127.0.0.1:{port + 1}"
         assert config["publisherUrl"] == f"http://127.0.0.1:{port + 2}"
         assert config["workspaceUrl"] == f"http://127.0.0.1:{port + 4}"
+        assert config["trackerUrl"] == f"http://127.0.0.1:{port + 5}"
         assert [application["name"] for application in config["applications"]] == list(APPLICATIONS)
         assert [person["email"] for person in config["demo"]] == [person.email for person in demo.PEOPLE]
         for name in APPLICATIONS:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}/") as answer:
                 assert answer.status == 200
         roots = roots_of_the_demo(port)
-        assert roots == {"campaigns": [demo.campaign.CAMPAIGN], "workspaces": [demo.workspace.WORKSPACE]}
+        assert roots == {
+            "campaigns": [demo.campaign.CAMPAIGN],
+            "workspaces": [demo.workspace.WORKSPACE],
+            "tracker/workspaces": [demo.tracker.WORKSPACE],
+        }
         assert sum("beaconfire_gateway" in command for command in processes_of(tmp_path).values()) == 2
 
         stopped_in_order(one, tmp_path)
@@ -81,9 +86,9 @@ def roots_of_the_demo(port: int) -> dict[str, list[str]]:
     """The names of the roots that the demo's owner has in each application. One sign-in serves all."""
     sign_in = {"email": demo.PEOPLE[0].email, "password": demo.PASSWORD}
     token = call("POST", f"http://127.0.0.1:{port + 1}/auth/sign-in", sign_in)["accessToken"]
-    services = {"campaigns": port + 2, "workspaces": port + 4}
+    services = {"campaigns": port + 2, "workspaces": port + 4, "tracker/workspaces": port + 5}
     return {
-        kind: [one["name"] for one in call("GET", f"http://127.0.0.1:{at}/v1/{kind}", token=token)[kind]]
+        kind: [one["name"] for one in call("GET", f"http://127.0.0.1:{at}/v1/{kind}", token=token)[kind.split("/")[-1]]]
         for kind, at in services.items()
     }
 
@@ -359,7 +364,7 @@ def test_sigterm_while_up_talks_to_the_broker_stops_it(tmp_path: Path) -> None:
     assert "everything has stopped" in said.getvalue()
 
 
-@pytest.mark.parametrize("offset", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("offset", [0, 1, 2, 3, 4, 5])
 def test_taken_port_is_an_error_with_advice_before_anything_starts(tmp_path: Path, offset: int) -> None:
     port = free_ports()
     with socket.create_server(("127.0.0.1", port + offset)):

@@ -1,4 +1,5 @@
-"""The demo applications that `beaconfire up` shows: `campaign` and `workspace`, each in a folder of its own.
+"""The demo applications that `beaconfire up` shows: `campaign`, `workspace` and `tracker`, each in a folder of its
+own.
 
 * An application's folder has its page (`page/`) and, except for the campaign, its domain service: tables, calls,
   events and migrations, built with the kit. It runs with `python -m beaconfire_demo.workspace`.

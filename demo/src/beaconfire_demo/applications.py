@@ -35,5 +35,17 @@ WORKSPACE = Application(
     publishes=("workspace.*.approval.*", "workspace.*.agent.*", "workspace.*.chat.*", "user.*.notification.*"),
 )
 
-APPLICATIONS = {one.name: one for one in (CAMPAIGN, WORKSPACE)}
+TRACKER = Application(
+    "tracker",
+    title="Tracker",
+    description="A board of issues with comments, projects, cycles and an activity feed",
+    publishes=(
+        "workspace.*.team.*.issue.>",
+        "workspace.*.project.*",
+        "workspace.*.cycle.*",
+        "workspace.*.activity.*",
+    ),
+)
+
+APPLICATIONS = {one.name: one for one in (CAMPAIGN, WORKSPACE, TRACKER)}
 """All applications by name, in the order in which they are shown."""

@@ -29,6 +29,7 @@ class PageSettings(Settings):
     public_workspace_url: str = Field(
         "", description="The workspace service's address for its page; if empty, the page's own"
     )
+    public_tracker_url: str = Field("", description="The tracker's address for its page; if empty, the page's own")
     public_socket_url: str = Field(
         "", description="The socket's address for the page; if empty, `ws` at the page's own"
     )
@@ -57,7 +58,7 @@ class PageSettings(Settings):
             raise ValueError(f"names no application: choose among {', '.join(APPLICATIONS)}")
         return tuple(dict.fromkeys(names))
 
-    @field_validator("public_auth_url", "public_publisher_url", "public_workspace_url")
+    @field_validator("public_auth_url", "public_publisher_url", "public_workspace_url", "public_tracker_url")
     @classmethod
     def _check_public(cls, value: str) -> str:
         if "?" in value or "#" in value:

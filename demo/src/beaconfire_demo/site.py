@@ -86,6 +86,7 @@ def _config(settings: PageSettings, applications: Sequence[Application]) -> dict
         "authUrl": settings.public_auth_url,
         "publisherUrl": settings.public_publisher_url,
         "workspaceUrl": settings.public_workspace_url,
+        "trackerUrl": settings.public_tracker_url,
         "socketUrl": settings.public_socket_url,
         "applications": [{"name": one.name, "title": one.title} for one in applications],
         "demo": [person.model_dump() for person in settings.demo_people],
@@ -97,6 +98,7 @@ def _policy(settings: PageSettings) -> str:
         settings.public_auth_url,
         settings.public_publisher_url,
         settings.public_workspace_url,
+        settings.public_tracker_url,
         settings.public_socket_url,
     ]
     return _POLICY.format(connect=" ".join(["'self'", *map(_origin, filter(None, services))]))

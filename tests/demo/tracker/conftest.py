@@ -9,26 +9,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from beaconfire.broker_users import Publisher
+from beaconfire.local_services import publisher_of
 from beaconfire.nats_server import NatsServer
+from beaconfire_demo.applications import APPLICATIONS
 from beaconfire_demo.tracker.app import build
 from beaconfire_demo.tracker.settings import Settings
 from beaconfire_kit.serving import listening
 from tests.auth.conftest import Auth, running_auth
 from tests.conftest import broker_settings, connected
 from tests.databases import database_url
-from tests.publisher.conftest import PATIENCE_S, USERS, Api, Heard
-
-TRACKER = Publisher(
-    "tracker",
-    (
-        "workspace.*.activity.*",
-        "workspace.*.team.*.issue.>",
-        "workspace.*.project.*",
-        "workspace.*.cycle.*",
-    ),
-    kit=True,
-)
+from tests.publisher.conftest import PATIENCE_S, USERS, Api, Heard, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +52,7 @@ class Tracker:
 
     async def create(self, path: str, **body: Any) -> dict[str, Any]:
         """A new thing below the workspace, created by the editor."""
-        answer = await self.editor.post(f"{self.workspace}/{path}", body)
+        answer = await self.insist("POST", f"{self.workspace}/{path}", body)
         assert answer.status == 201, answer
         (thing,) = answer.body.values()
         return dict(thing)
@@ -71,6 +61,13 @@ class Tracker:
         """The path of a new team's issues, below the workspace."""
         team = await self.create("teams", name=f"Team {key}", key=key)
         return f"teams/{team['id']}/issues"
+
+    async def insist(self, method: str, path: str, body: Any, **headers: str) -> Reply:
+        """Call as the editor, and again while the answer is "try again", which means that nothing was changed."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (answer := await self.editor.call(method, path, body, **headers)).status == 503:
+                pass
+            return answer
 
     async def told(self, kind: str) -> dict[str, Any]:
         """Wait for the next event of this type. Return its payload. Events of other types in between are dropped."""
@@ -96,7 +93,7 @@ async def _auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
 
 @pytest.fixture(name="tracker")
 async def _tracker(stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path) -> AsyncIterator[Tracker]:
-    await asyncio.to_thread(stream.permit, publishers=[TRACKER])
+    await asyncio.to_thread(stream.permit, publishers=[publisher_of(APPLICATIONS["tracker"])])
     settings = Settings(
         **{
             **broker_settings(stream, "tracker").model_dump(),

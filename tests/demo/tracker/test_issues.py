@@ -110,7 +110,7 @@ async def test_repeated_creation_opens_one_issue(tracker: Tracker) -> None:
     path = f"{tracker.workspace}/{issues}"
 
     answers = await asyncio.gather(
-        *(tracker.editor.post(path, {"title": "Once"}, Idempotency_Key="k1") for _ in range(3))
+        *(tracker.insist("POST", path, {"title": "Once"}, Idempotency_Key="k1") for _ in range(3))
     )
     other = await tracker.editor.post(path, {"title": "Twice"}, Idempotency_Key="k1")
     listed = await tracker.viewer.get(path)
@@ -126,7 +126,7 @@ async def test_issues_opened_at_once_get_different_numbers_and_those_of_deleted_
     issues = await tracker.team("OPS")
     path = f"{tracker.workspace}/{issues}"
 
-    opened = await asyncio.gather(*(tracker.editor.post(path, {"title": f"Issue {n}"}) for n in range(8)))
+    opened = await asyncio.gather(*(tracker.insist("POST", path, {"title": f"Issue {n}"}) for n in range(8)))
     identifiers = {answer.body["issue"]["identifier"]: answer.body["issue"]["id"] for answer in opened}
     await tracker.editor.delete(f"{path}/{identifiers['OPS-8']}")
     after = await tracker.create(issues, title="After")

@@ -56,7 +56,7 @@ async def test_progress_is_right_after_issues_were_moved_at_once(tracker: Tracke
 
     await asyncio.gather(
         *(
-            tracker.editor.patch(f"{tracker.workspace}/{issues}/{issue['id']}", {"status": "done"})
+            tracker.insist("PATCH", f"{tracker.workspace}/{issues}/{issue['id']}", {"status": "done"})
             for issue in opened[:4]
         )
     )

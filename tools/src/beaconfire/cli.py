@@ -567,7 +567,9 @@ def reset_attempts(
 def migrate(
     service: Annotated[
         str | None,
-        typer.Argument(help="`auth`, `publisher` or `workspace`. Default: all, unless --database-url is given."),
+        typer.Argument(
+            help="`auth`, `publisher`, `workspace`, `tracker`. Default: all, unless --database-url is given."
+        ),
     ] = None,
     database_url: Annotated[
         str | None,
@@ -588,7 +590,9 @@ def migrate(
 def outbox(
     service: Annotated[
         str | None,
-        typer.Argument(help="`auth`, `publisher` or `workspace`. Default: all, unless --database-url is given."),
+        typer.Argument(
+            help="`auth`, `publisher`, `workspace`, `tracker`. Default: all, unless --database-url is given."
+        ),
     ] = None,
     resend: Annotated[
         list[str] | None,

@@ -38,7 +38,7 @@ ADDED = "allowed_origins"
 FOR_OTHER_PROGRAMS = {variable(name) for name in ("operator_token", "service_token", "publisher_url", "token")}
 """Variables that other commands and the examples read. There is no note about them."""
 
-_SERVICES = {name: name for name in ("gateway", "auth", "publisher", "workspace", "demo")} | dict.fromkeys(
+_SERVICES = {name: name for name in ("gateway", "auth", "publisher", "workspace", "tracker", "demo")} | dict.fromkeys(
     ("rules-engine", "scheduler"), "publisher's workers"
 )
 

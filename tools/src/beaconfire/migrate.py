@@ -8,13 +8,14 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from beaconfire_auth.migrations import MIGRATIONS as AUTH
+from beaconfire_demo.tracker.migrations import MIGRATIONS as TRACKER
 from beaconfire_demo.workspace.migrations import MIGRATIONS as WORKSPACE
 from beaconfire_kit.database import Database, DatabaseAway, cause
 from beaconfire_kit.migrations import Migrated, Migrations
 from beaconfire_kit.settings import ENV_PREFIX
 from beaconfire_publisher.migrations import MIGRATIONS as PUBLISHER
 
-DEMO = {WORKSPACE.service: WORKSPACE}
+DEMO = {one.service: one for one in (WORKSPACE, TRACKER)}
 SERVICES = {AUTH.service: AUTH, PUBLISHER.service: PUBLISHER} | DEMO
 RETRY_S = 0.5
 

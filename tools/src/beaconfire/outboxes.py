@@ -17,13 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from beaconfire.migrate import database_urls
 from beaconfire.tables import listing, print_table
 from beaconfire_auth.store import OUTBOX as AUTH
+from beaconfire_demo.tracker.store import OUTBOX as TRACKER
 from beaconfire_demo.workspace.store import OUTBOX as WORKSPACE
 from beaconfire_kit import outbox_table
 from beaconfire_kit.database import Database, DatabaseAway, cause
 from beaconfire_kit.subjects import root_name
 from beaconfire_publisher.store import OUTBOX as PUBLISHER
 
-OUTBOXES = {"auth": AUTH, "publisher": PUBLISHER, "workspace": WORKSPACE}
+OUTBOXES = {"auth": AUTH, "publisher": PUBLISHER, "workspace": WORKSPACE, "tracker": TRACKER}
 MAX_ROOTS = 20
 MAX_REFUSED = 100
 

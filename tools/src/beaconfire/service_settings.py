@@ -11,6 +11,7 @@ CLASSES = {
     "auth": "beaconfire_auth.settings:Settings",
     "publisher": "beaconfire_publisher.settings:Settings",
     "workspace": "beaconfire_demo.workspace.settings:Settings",
+    "tracker": "beaconfire_demo.tracker.settings:Settings",
     "demo": "beaconfire_demo.settings:PageSettings",
     "publisher's workers": "beaconfire_publisher.settings:WorkerSettings",
 }

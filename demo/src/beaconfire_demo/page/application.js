@@ -25,9 +25,12 @@ const CONFIG_PAUSE_MS = 2000;
  * @property {(error: any) => void} onError
  */
 
+/** @typedef {{close: () => void, follow?: () => boolean}} View */
+
 /**
- * Run an application's page. `view` is called for each address (`location.hash`) while a user is signed in.
- * @param {{name: string, welcome: {title: string, lead: string}, view: (place: Place) => {close: () => void},
+ * Run an application's page. `view` is called for each address (`location.hash`) while a user is signed in. A view with
+ * `follow` is asked first whether it shows the new address itself.
+ * @param {{name: string, welcome: {title: string, lead: string}, view: (place: Place) => View,
  *   onSignOut?: () => void}} application  `name`: that of its folder
  */
 export async function openApplication({ name, welcome, view: viewOf, onSignOut = () => {} }) {
@@ -39,7 +42,7 @@ export async function openApplication({ name, welcome, view: viewOf, onSignOut =
 
   /** @type {{session: Session, live: ReturnType<typeof openLive>} | null} */
   let signedIn = null;
-  /** @type {{close: () => void} | null} */
+  /** @type {View | null} */
   let view = null;
 
   const go = (hash) => (location.hash = hash);
@@ -89,7 +92,7 @@ export async function openApplication({ name, welcome, view: viewOf, onSignOut =
     account.append(h("span", { class: "user", title: user.email }, user.name), leave);
   }
 
-  window.addEventListener("hashchange", () => signedIn && show());
+  window.addEventListener("hashchange", () => signedIn && !view?.follow?.() && show());
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault(); // the hash is the page's route
     main.focus();
@@ -106,7 +109,7 @@ async function loadConfig(main) {
   for (;;) {
     try {
       const config = await call("GET", new URL("config.json", HOME));
-      const addresses = ["authUrl", "publisherUrl", "workspaceUrl"];
+      const addresses = ["authUrl", "publisherUrl", "workspaceUrl", "trackerUrl"];
       return { ...config, ...Object.fromEntries(addresses.map((each) => [each, serviceUrl(config[each])])) };
     } catch (error) {
       main.replaceChildren(failure("The page could not be loaded", error.message));

@@ -37,6 +37,25 @@ export function openQuestion({ title, text, submit, onSubmit }) {
   open({ title, body: [h("p", {}, text)], submit, onSubmit, isDangerous: true });
 }
 
+/**
+ * Ask the user to choose. `onChoose` gets the value of the choice, or undefined if the dialog is closed without one.
+ * @param {{title: string, body: any[], choices: {label: string, value: any, isPrimary?: boolean}[], onChoose: (value: any) => void}} question
+ */
+export function openChoice({ title, body, choices, onChoose }) {
+  let chosen;
+  const buttons = choices.map(({ label, value, isPrimary }) => {
+    const button = h("button", { type: "button", class: isPrimary ? "primary" : null }, label);
+    button.addEventListener("click", () => {
+      chosen = value;
+      dialog.close();
+    });
+    return button;
+  });
+  const foot = h("div", { class: "dialog-foot" }, h("div", { class: "dialog-buttons" }, buttons));
+  const dialog = show(h("form", {}, h("div", { class: "dialog-body" }, headingOf(title), ...body), foot));
+  dialog.addEventListener("close", () => onChoose(chosen));
+}
+
 export function isDialogOpen() {
   return document.querySelector("dialog[open]") !== null; // a closed dialog stays in the document for a moment
 }
@@ -50,12 +69,10 @@ function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = 
   const problem = h("p", { class: "problem", role: "alert", hidden: !why }, why);
   const button = h("button", { type: "submit", class: isDangerous ? "danger" : "primary" }, submit);
   const cancel = h("button", { type: "button", class: "plain" }, "Cancel");
-  const heading = h("h2", { id: "dialog-title" }, title);
   // The error and the buttons stay visible however long the form is.
   const foot = h("div", { class: "dialog-foot" }, problem, h("div", { class: "dialog-buttons" }, cancel, button));
-  const form = h("form", {}, h("div", { class: "dialog-body" }, heading, ...body), foot);
-  const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
-  const before = document.activeElement;
+  const form = h("form", {}, h("div", { class: "dialog-body" }, headingOf(title), ...body), foot);
+  const dialog = show(form);
 
   cancel.addEventListener("click", () => dialog.close());
   form.addEventListener("submit", async (event) => {
@@ -70,6 +87,14 @@ function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = 
     }
     button.disabled = false;
   });
+}
+
+const headingOf = (title) => h("h2", { id: "dialog-title" }, title);
+
+/** Show a form in a dialog over the page, until the dialog is closed. @param {HTMLFormElement} form */
+function show(form) {
+  const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
+  const before = document.activeElement;
   dialog.addEventListener("close", () => {
     if (toasts?.parentElement === dialog) document.body.append(toasts);
     dialog.remove();
@@ -80,6 +105,7 @@ function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = 
   const toasts = document.querySelector(".beaconfire-toasts");
   if (toasts) dialog.append(toasts);
   dialog.showModal();
+  return dialog;
 }
 
 /** @param {Field} field */

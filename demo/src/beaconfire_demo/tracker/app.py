@@ -22,8 +22,9 @@ from beaconfire_kit.store import Store, Writing
 def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
     """Return the tracker's application. For `on_fatal` see `Service`. Its start raises DatabaseUnusable."""
     service = Service("tracker", settings, MIGRATIONS, look_at=OUTBOX, on_fatal=on_fatal)
-    token = settings.service_token.get_secret_value()
-    access = service.asks_auth(Access(settings, root_kind="workspace", source="tracker", service_token=token))
+    access = service.asks_auth(
+        Access(settings, root_kind="workspace", source="tracker", service_token=settings.shown_token)
+    )
     outbox = service.publishes(Outbox(service.database, OUTBOX))
     store = Store(service.database, outbox, KEYS, Writing)
     service.always(store.keep_forgetting)

@@ -5,13 +5,12 @@ from aiohttp import web
 from beaconfire_demo.tracker.feed import enter, old_and_new, tell
 from beaconfire_demo.tracker.fields import Description, Name, Thing
 from beaconfire_demo.tracker.store import WORKSPACES
-from beaconfire_kit import errors
 from beaconfire_kit.access import Access
 from beaconfire_kit.answers import answer, based_on, conflicts, idempotency_key, tag
-from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.founding import create_root
 from beaconfire_kit.models import Body
 from beaconfire_kit.roles import Role
-from beaconfire_kit.store import Row, Store, Writing, new_id
+from beaconfire_kit.store import Row, Store, Writing
 from beaconfire_kit.web import read_body
 
 PATH = "/v1/tracker/workspaces"
@@ -70,27 +69,15 @@ class Workspaces:
         caller = await self._access.caller(request)
         wanted = await read_body(request, NewWorkspace)
         key = idempotency_key(request, caller.user_id, wanted)
-        workspace_id = new_id()
-        if key is not None:
-            async with self._store.writing(caller.metadata) as tx:
-                earlier = await tx.claim(key, {"id": workspace_id}, is_done=False)
-            if earlier is not None:
-                workspace_id = earlier.outcome["id"]
-                if earlier.is_done:
-                    return await self._repeat(request, workspace_id)
-        # First the owner, then the workspace: a crash in between leaves an owner of nothing, which is harmless.
-        try:
-            await self._access.make_owner(caller, workspace_id)
-        except BeaconfireError as error:
-            if error.code is errors.CONFLICT and key is not None:
-                return await self._repeat(request, workspace_id)
-            raise
-        row = None
-        async with self._store.writing(caller.metadata) as tx:
-            if key is None or await tx.complete(key):
-                row, _ = await tx.add(WORKSPACES, {"id": workspace_id}, wanted.model_dump())
-                await enter(tx, caller.user_id, "created", "workspace", row)
-        if row is None:
+        row: Row = {}
+
+        async def write(tx: Writing, workspace_id: str) -> None:
+            nonlocal row
+            row, _ = await tx.add(WORKSPACES, {"id": workspace_id}, wanted.model_dump())
+            await enter(tx, caller.user_id, "created", "workspace", row)
+
+        workspace_id, tx = await create_root(self._store, self._access, caller, key, write)
+        if tx is None:
             return await self._repeat(request, workspace_id)
         headers = {**tag(row), **await self._store.cursor_headers(tx)}
         return answer({"workspace": show(row, Role.OWNER)}, headers, status=201)

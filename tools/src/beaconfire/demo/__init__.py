@@ -3,14 +3,18 @@
 from collections.abc import Collection, Iterator
 
 from beaconfire.api import ApiError
-from beaconfire.demo import campaign, workspace
+from beaconfire.demo import campaign, tracker, workspace
 from beaconfire.demo.people import PASSWORD, PEOPLE, NotSeeded, Person, tokens_of_people
 from beaconfire.local_services import Services
 from beaconfire_demo import applications
 
-__all__ = ["PASSWORD", "PEOPLE", "NotSeeded", "Person", "campaign", "seed_all", "workspace"]
+__all__ = ["PASSWORD", "PEOPLE", "NotSeeded", "Person", "campaign", "seed_all", "tracker", "workspace"]
 
-SEEDS = {applications.CAMPAIGN.name: campaign.seed, applications.WORKSPACE.name: workspace.seed}
+SEEDS = {
+    applications.CAMPAIGN.name: campaign.seed,
+    applications.WORKSPACE.name: workspace.seed,
+    applications.TRACKER.name: tracker.seed,
+}
 """By application: creates what is missing of its demo, and returns the id of its root."""
 
 

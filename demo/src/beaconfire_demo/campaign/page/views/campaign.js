@@ -4,7 +4,7 @@ import { difference, unlessMeanwhile } from "../../../page/changes.js";
 import { isContained, placeOf } from "../../../page/cursors.js";
 import { closeDialogs, isDialogOpen, openForm, openQuestion } from "../../../page/dialog.js";
 import { flash, h } from "../../../page/dom.js";
-import { Edits } from "../edits.js";
+import { Edits } from "../../../page/edits.js";
 import { readFeed, writeFeed } from "../kept_feed.js";
 import { Levels } from "../levels.js";
 import { Loading } from "../../../page/loading.js";
@@ -21,6 +21,8 @@ import { failure, refusal, tryNow } from "../../../page/views/refusal.js";
 import { settlementList } from "./settlements.js";
 import { clockFields, clockOf, fieldsOf } from "./things.js";
 
+/** The maps of things of a world. */
+const SHELVES = ["kingdoms", "settlements", "structures", "entities"];
 /** What else happens when a thing is deleted. */
 const CONSEQUENCES = {
   kingdom: "Its settlements stay, without a kingdom.",
@@ -59,7 +61,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   });
   const screen = showScreen(host, {
     title: () => (phase === "open" ? world.campaign.name : "Campaign"),
-    render: () => bodyOf(phase, { world: phase === "open" ? edits.shown(world) : world, levels, entries, notes, me, problem }),
+    render: () => bodyOf(phase, { world: phase === "open" ? edits.shown(world, SHELVES, ["campaign"]) : world, levels, entries, notes, me, problem }),
     actions: { ...actionsOf({ api, world, changes, levels, toasts, go, isLeft: () => isLeft }), reload: () => loading.run() },
     onError,
   });

@@ -1,6 +1,6 @@
 /** One live workspace: what it shows, what a user can do, and what happens on events. */
 
-import { watchTyping } from "../../../client/typing.js";
+import { watchPresence, watchTyping } from "../../../client/people.js";
 import { difference } from "../../../page/changes.js";
 import { isContained } from "../../../page/cursors.js";
 import { closeDialogs, isDialogOpen, openForm, openQuestion } from "../../../page/dialog.js";
@@ -42,9 +42,10 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
   let team = "";
   /** The loaded state contains every event up to this cursor. */
   let loadedUpTo = "";
-  let presence;
   /** The key of the comment that is being written: sent again after a lost answer, it is added once. */
   let commenting = new Once();
+  /** Who has the workspace open, once it was joined. @type {ReturnType<typeof watchPresence> | null} */
+  let here = null;
   /** The opened issue: who is there, and who types. @type {{id: string, presence: any, typing: any, close: () => void} | null} */
   let opened = null;
 
@@ -72,13 +73,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
 
   /** The workspace with all unconfirmed changes. */
   function shown() {
-    const over = (things) => new Map([...things].map(([key, thing]) => [key, edits.over(thing)]));
-    return Object.create(tracker, {
-      issues: { value: over(tracker.issues) },
-      projects: { value: over(tracker.projects) },
-      cycles: { value: over(tracker.cycles) },
-      isPending: { value: (key) => edits.isPending(key) },
-    });
+    return edits.shown(tracker, ["issues", "projects", "cycles"]);
   }
 
   function render() {
@@ -86,7 +81,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
     if (phase === "refused") return [refusal(me, { thing: "workspace", home: "My workspaces" })];
     if (phase === "failed") return [failure("The workspace could not be loaded", problem, tryNow())];
     const now = shown();
-    return [head({ tracker: now, place, presence, me }), h("div", { class: "part", "data-key": `part-${place.part}-${place.issue}` }, partOf(now))];
+    return [head({ tracker: now, place, presence: here?.users.getSnapshot(), me }), h("div", { class: "part", "data-key": `part-${place.part}-${place.issue}` }, partOf(now))];
   }
 
   function partOf(now) {
@@ -102,7 +97,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
     if (!issue) {
       return h("section", { class: "card refusal" }, h("h2", {}, "This issue does not exist"), h("p", {}, "It may have been deleted."), h("a", { class: "button", href: `#/workspace/${id}` }, "Go to the board"));
     }
-    return issueDetail({ tracker: now, issue, presence: opened?.presence, typing: opened?.typing.users.getSnapshot() ?? [], me });
+    return issueDetail({ tracker: now, issue, presence: opened?.presence.users.getSnapshot(), typing: opened?.typing.users.getSnapshot() ?? [], me });
   }
 
   // Loading and events.
@@ -167,10 +162,6 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
   const subscribe = (cursor) => {
     const handlers = {
       onEvent,
-      onPresence: (now) => {
-        presence = now;
-        draw();
-      },
       onReady: () => cursor === null && loading.run(), // loaded before the stream existed: there is no cursor to continue from
       onResync: () => {
         loadedUpTo = ""; // perhaps another stream, with new offsets
@@ -184,7 +175,9 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
         toasts.show(`You do not see other users' changes here. ${asSentence(error.message)}`, { kind: "bad", ms: 0 });
       },
     };
-    subscription = client.subscribe(`workspace:${id}`, handlers, { cursor, presence: true });
+    subscription = client.subscribe(`workspace:${id}`, handlers, { cursor });
+    here = watchPresence(client, `workspace:${id}`);
+    here.users.subscribe(draw);
   };
   const offRole = client.on("role", ({ root, role }) => {
     if (root !== `workspace:${id}` || phase !== "open") return;
@@ -202,21 +195,16 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
     opened = null;
     if (!issue) return;
     const room = `workspace:${id}/issue:${issue.id}`;
-    const onPresence = (now) => {
-      if (opened) opened.presence = now;
-      draw();
-    };
-    const subscribed = client.subscribe(room, { onPresence }, { types: [], presence: true });
-    const typing = watchTyping(client, room);
-    const off = typing.users.subscribe(draw);
+    const [presence, typing] = [watchPresence(client, room), watchTyping(client, room)];
+    const offs = [presence, typing].map(({ users }) => users.subscribe(draw));
     opened = {
       id: issue.id,
-      presence: subscribed.presence.getSnapshot(),
+      presence,
       typing,
       close() {
-        off();
+        for (const off of offs) off();
         typing.close();
-        subscribed.unsubscribe();
+        presence.close();
       },
     };
     void tracker.openIssue(issue);
@@ -413,6 +401,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
       opened?.close();
       loading.close();
       subscription?.unsubscribe();
+      here?.close();
       offRole();
       offDrag();
       host.removeEventListener("input", onInput);

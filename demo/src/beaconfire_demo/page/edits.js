@@ -1,6 +1,6 @@
 /** The user's unconfirmed changes: shown immediately, marked as pending, and undone if they are refused. */
 
-import { applied } from "../../page/changes.js";
+import { applied } from "./changes.js";
 
 export class Edits {
   #client;
@@ -8,7 +8,7 @@ export class Edits {
   /** @type {Map<string, Set<{changes: object}>>} By the thing's id. `changes` are those that no answer contains yet. */
   #open = new Map();
 
-  /** @param {import("../../client/index.js").Client} client @param {() => void} onChange */
+  /** @param {import("../client/index.js").Client} client @param {() => void} onChange */
   constructor(client, onChange) {
     this.#client = client;
     this.#onChange = onChange;
@@ -44,20 +44,17 @@ export class Edits {
   }
 
   /**
-   * The campaign with all unconfirmed changes, for display.
-   * @param {import("./world.js").World} world
+   * A world with all unconfirmed changes, for display.
+   * @template World
+   * @param {World} world
+   * @param {string[]} shelves  the names of its maps of things @param {string[]} [things]  the names of its single things
+   * @returns {World & {isPending: (id: string) => boolean}}
    */
-  shown(world) {
-    const over = (things) => new Map([...things].map(([id, thing]) => [id, this.over(thing)]));
-    const { kingdoms, settlements, structures, entities } = world;
-    return Object.create(world, {
-      campaign: { value: this.over(world.campaign) },
-      kingdoms: { value: over(kingdoms) },
-      settlements: { value: over(settlements) },
-      structures: { value: over(structures) },
-      entities: { value: over(entities) },
-      isPending: { value: (id) => this.isPending(id) },
-    });
+  shown(world, shelves, things = []) {
+    const over = (shelf) => new Map([...shelf].map(([id, thing]) => [id, this.over(thing)]));
+    const changed = [...shelves.map((name) => [name, over(world[name])]), ...things.map((name) => [name, this.over(world[name])])];
+    const properties = Object.fromEntries(changed.map(([name, value]) => [name, { value }]));
+    return Object.create(world, { ...properties, isPending: { value: (id) => this.isPending(id) } });
   }
 
   #begin(id, edit) {
