@@ -1,6 +1,6 @@
 /** One live workspace: what it shows, what a user can do, and what happens on events. */
 
-import { watchTyping } from "../../../client/typing.js";
+import { keepStatus, watchPresence, watchTyping } from "../../../client/people.js";
 
 import { isContained } from "../../../page/cursors.js";
 import { closeDialogs, openForm, openQuestion } from "../../../page/dialog.js";
@@ -103,19 +103,21 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
     };
     const onReady = () => cursor === null && loading.run(); // loaded before the stream existed
     const handlers = { onEvent, onReady, onResync, onLeft: leave, onError: refused };
-    const workspace = client.subscribe(`workspace:${id}`, handlers, { cursor, presence: true });
+    const workspace = client.subscribe(`workspace:${id}`, handlers, { cursor });
+    const presence = watchPresence(client, `workspace:${id}`);
     const own = client.subscribe(`user:${me.id}`, { onEvent: hearOwn, onResync }, { cursor, types: ["notification.new", "notification.read"] });
     const typing = watchTyping(client, `workspace:${id}/chat:${CHAT}`);
-    const offs = [workspace.presence.subscribe(draw), typing.users.subscribe(draw), client.on("role", onRole)];
+    const offs = [presence.users.subscribe(draw), typing.users.subscribe(draw), client.on("role", onRole)];
     return {
-      presence: workspace.presence,
+      presence: presence.users,
       typing,
       close() {
         for (const off of offs) off();
         typing.close();
+        presence.close();
         workspace.unsubscribe();
         own.unsubscribe();
-        if (shown.status !== "online") client.setPresence("online");
+        if (shown.status !== "online") keepStatus(client, "online");
       },
     };
   }
@@ -288,7 +290,7 @@ function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find })
 
     setStatus: (select) => {
       shown.status = select.value;
-      client.setPresence(select.value);
+      keepStatus(client, select.value);
       draw();
     },
     showAll: () => {
