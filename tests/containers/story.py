@@ -13,6 +13,8 @@ from tests.client import SocketClient, TlsClient, open_socket, trust, trusting
 
 PATIENCE_S = 90.0
 PASSWORD = "correct horse"
+PAUSE_S = 0.05
+"""Between two events: containers that start need the processors too."""
 AWAY = (500, 502, 503, 504)
 """What the proxy, or a service whose database or broker is away, answers. The caller tries again."""
 
@@ -80,7 +82,7 @@ class Story:
 
     @asynccontextmanager
     async def followed(self, token: str, *, clients: int = 2) -> AsyncIterator[list[TlsClient]]:
-        """Run clients that follow the campaign, while events are published without a pause.
+        """Run clients that follow the campaign, while events are published.
 
         At the end of the block, each of them has had every event once and in order.
         """
@@ -90,6 +92,7 @@ class Story:
         async def write() -> None:
             while not stop.is_set():
                 await self.publish(1, token)
+                await asyncio.sleep(PAUSE_S)
 
         async with AsyncExitStack() as stack:
             following = [await stack.enter_async_context(self.client(token).running()) for _ in range(clients)]
