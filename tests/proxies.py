@@ -22,14 +22,18 @@ START_S = 15
 
 
 @asynccontextmanager
-async def proxied(kind: str, folder: Path, gateways: Sequence[str], *, port: int = 0) -> AsyncIterator[str]:
+async def proxied(
+    kind: str, folder: Path, gateways: Sequence[str], *, port: int = 0, under_prefix: bool = False
+) -> AsyncIterator[str]:
     """Start a proxy in front of gateways (`http://…`). Yields its address, with TLS, for HTTP/1.1 and HTTP/2.
 
-    The file `site.crt` in the folder is its certificate. `port` 0 is a free one.
+    The file `site.crt` in the folder is its certificate. `port` 0 is a free one. `under_prefix` serves everything under
+    /table.
     """
     port = port or free_port()
     ends = [one.removeprefix("http://") for one in gateways]
-    command = _KINDS[kind](folder, port, ends)
+    site = _under_prefix(kind, _read(_FILES[kind])) if under_prefix else _read(_FILES[kind])
+    command = _KINDS[kind](site, folder, port, ends)
     program = shutil.which(command[0], path=f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin")
     assert program, f"{command[0]} is missing: deploy/install-proxies.sh installs it"
     with (folder / "proxy.log").open("wb") as log:
@@ -43,10 +47,10 @@ async def proxied(kind: str, folder: Path, gateways: Sequence[str], *, port: int
         await process.wait()
 
 
-def _nginx(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
+def _nginx(site: str, folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
     certificate, key = _certificate(folder)
     more = "".join(f"    server {one} max_fails=1 fail_timeout=2s;\n" for one in gateways[2:])
-    site = _placed(_read("nginx.conf"), gateways).replace("    least_conn;\n", f"    least_conn;\n{more}")
+    site = _placed(site, gateways).replace("    least_conn;\n", f"    least_conn;\n{more}")
     site = site.replace("443 ssl", f"127.0.0.1:{port} ssl")
     site = site.replace("/etc/nginx/site.crt", str(certificate)).replace("/etc/nginx/site.key", str(key))
     stores = "".join(
@@ -59,19 +63,19 @@ def _nginx(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
     return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
 
 
-def _haproxy(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
+def _haproxy(site: str, folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
     certificate, key = _certificate(folder)
     pair = folder / "site.pem"
     pair.write_bytes(certificate.read_bytes() + key.read_bytes())
-    site = _placed(_read("haproxy.cfg"), gateways).replace("bind :443", f"bind 127.0.0.1:{port}")
+    site = _placed(site, gateways).replace("bind :443", f"bind 127.0.0.1:{port}")
     site += "".join(f"    server gateway-{number} {one}\n" for number, one in enumerate(gateways[2:], 3))
     (folder / "haproxy.cfg").write_text(site.replace("/etc/haproxy/site.pem", str(pair)))
     return ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
 
 
-def _caddy(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
+def _caddy(site: str, folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
     certificate, key = _certificate(folder)
-    site = _read("Caddyfile").replace("gateway-1:8080 gateway-2:8080", " ".join(gateways))
+    site = site.replace("gateway-1:8080 gateway-2:8080", " ".join(gateways))
     # No other interface, and none of the container's ports.
     site = site.replace("admin off", f"admin off\n\tdefault_bind 127.0.0.1\n\tstorage file_system {folder / 'caddy'}")
     site = site.replace("http_port 8080", f"http_port {free_port()}").replace(
@@ -83,11 +87,40 @@ def _caddy(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
     return ["caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
-_KINDS: Mapping[str, Callable[[Path, int, Sequence[str]], list[str]]] = {
+UNDER_A_PREFIX: Mapping[str, Sequence[tuple[str, str]]] = {
+    "nginx": (
+        ("location / {", "location /table/ {"),
+        ("proxy_pass http://beaconfire_gateways;", "proxy_pass http://beaconfire_gateways/;"),
+    ),
+    "haproxy": (
+        ("frontend beaconfire", "http-request redirect code 301 location /table/ if { path /table }"),
+        ("frontend beaconfire", r"http-request replace-path /table/(.*) /\1"),
+    ),
+    "caddy": (("@auth path", "redir /table /table/ 301"), ("@auth path", "uri strip_prefix /table")),
+}
+"""How an operator changes a configuration to serve everything under /table (docs/howto/deploy.md)."""
+
+
+def _under_prefix(kind: str, text: str) -> str:
+    """Change a configuration as the page says."""
+    for place, line in UNDER_A_PREFIX[kind]:
+        assert text.count(place) == 1, place
+        match kind:
+            case "nginx":
+                text = text.replace(place, line)
+            case "haproxy":
+                text = text.replace(place, f"{place}\n    {line}")
+            case _:
+                text = text.replace(place, f"{line}\n\t{place}")
+    return text
+
+
+_KINDS: Mapping[str, Callable[[str, Path, int, Sequence[str]], list[str]]] = {
     "nginx": _nginx,
     "haproxy": _haproxy,
     "caddy": _caddy,
 }
+_FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "caddy": "Caddyfile"}
 KINDS = tuple(_KINDS)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from beaconfire.nats_server import NatsServer
+from tests.architecture.sources import ROOT
+from tests.client import open_socket, trust, trusting
 from tests.event_streams import WAIT_S, Ended, Parser, ServerSentEvent
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, _auth, _each_transport, on_both_transports, running_gateway, settlement  # noqa: F401
-from tests.proxies import KINDS, proxied
+from tests.proxies import KINDS, UNDER_A_PREFIX, proxied
 
 each_proxy = pytest.mark.parametrize("kind", KINDS)
 each_version = pytest.mark.parametrize("version", ["--http1.1", "--http2"])
@@ -171,3 +173,32 @@ async def test_connections_count_for_the_address_of_their_client_even_if_it_forg
         heads = [one.head.split("\r\n")[0].split()[1] for one in (first, other, second)]
 
     assert heads == ["200", "200", "429"]
+
+
+@each_proxy
+async def test_every_way_in_works_under_a_path_prefix_with_the_changes_of_the_page(
+    tmp_path: Path, stream: NatsServer, auth: FakeAuth, kind: str
+) -> None:
+    page = (ROOT / "docs/howto/deploy.md").read_text()
+    token = auth.token("viewer")
+    async with (
+        running_gateway(stream, auth, trusted_proxies="127.0.0.1/32") as gateway,
+        proxied(kind, tmp_path, [gateway.url, gateway.url], under_prefix=True) as url,
+        trusting(tmp_path / "site.crt") as http,
+        curl(f"{url}/table", token) as events,
+        open_socket(f"{url}/table", ssl=trust(tmp_path / "site.crt")) as socket,
+    ):
+        await events.next("connection.ack")
+        await socket.connect(token, ["campaign:c1"])
+        offset = await gateway.publish(settlement("s1"))
+        heard = [(await events.next("message")).json["offset"], (await socket.next("event"))["offset"]]
+        headers = {"Authorization": f"Bearer {token}"}
+        async with http.post(f"{url}/table/poll", json={"rooms": ["campaign:c1"], "waitS": 0}, headers=headers) as poll:
+            polled = poll.status
+        async with http.get(f"{url}/table", allow_redirects=False) as bare:
+            moved = (bare.status, bare.headers["Location"].removeprefix(url))
+
+    assert heard == [offset, offset]
+    assert polled == 200
+    assert moved == (301, "/table/")
+    assert [line for _, line in UNDER_A_PREFIX[kind] if f"`{line}`" not in page] == []
