@@ -18,7 +18,7 @@ fetched = || { echo "$(1) could not be downloaded (see above). Check the network
 containers = if timeout 10 docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory test-containers; else \
 	echo "The tests of containers were left out, because no Docker engine is reachable. make test-containers installs one and runs them."; fi
 
-.PHONY: help setup up test test-containers check format generate migration faults bench wheels browser postgresql languages proxies clean
+.PHONY: help setup up test test-containers check format generate migration faults bench wheels packages browser postgresql languages proxies clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ endif
 clients/js/node_modules/.package-lock.json: clients/js/package.json clients/js/package-lock.json
 	@deploy/install-languages.sh node $(call fetched,Node,/etc/apt/sources.list. Or put node and npm on the PATH)
 	@cd clients/js && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error $(call fetched,npm packages of clients/js,NPM_CONFIG_REGISTRY)
+	@touch $@
+
+clients/react/node_modules/.package-lock.json: clients/react/package.json clients/react/package-lock.json
+	@cd clients/react && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error $(call fetched,npm packages of clients/react,NPM_CONFIG_REGISTRY)
 	@touch $@
 
 up: setup ## start everything and print the address to open
@@ -96,6 +100,11 @@ bench: setup ## measure one gateway on one core of this machine (about 15 minute
 wheels: setup ## build the installable packages into dist/
 	@$(UV) build --quiet --all-packages --wheel --out-dir dist $(call fetched,The build backend,UV_DEFAULT_INDEX)
 	@echo "The wheels are in $(CURDIR)/dist"
+
+packages: clients/js/node_modules/.package-lock.json clients/react/node_modules/.package-lock.json ## build the npm packages into dist/
+	@mkdir -p dist
+	@for one in js react; do (cd clients/$$one && npm pack --silent --pack-destination ../../dist >/dev/null) || exit 1; done
+	@echo "The packages are in $(CURDIR)/dist"
 
 clean: ## remove installed tools, caches, and the data of `make up`
 	@rm -rf clients/*/node_modules clients/*/types clients/react/test/react18/node_modules dist .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

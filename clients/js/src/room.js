@@ -42,11 +42,16 @@ const NO_EVENTS = ["user.typing"];
  */
 
 /**
+ * Handlers for single types of events. With a parameter, so that types which an application declares are among them.
+ * @template {EventType} Type
+ * @typedef {{[One in Type]?: (event: import("./events.d.ts").Events[One], frame: EventFrame) => void}} HandlersByType
+ */
+
+/**
  * @template {EventType} [Type=EventType]
  * @typedef {object} RoomHandlers
  * @property {(event: import("./protocol.js").EventOf<Type>, frame: EventFrame) => void} [onEvent]
- * @property {{[One in EventType]?: (event: import("./events.d.ts").Events[One], frame: EventFrame) => void}} [on]  handlers for
- *   single types of events, which are called after `onEvent`
+ * @property {HandlersByType<EventType>} [on]  handlers for single types of events, which are called after `onEvent`
  * @property {() => void} [onReady]  the room is joined: events from now on are received and, with a `cursor`, all events
  *   since then were. A reconnect does not repeat it
  * @property {(left: {room: string, reason: LeaveReason}) => void} [onLeft]

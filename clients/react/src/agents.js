@@ -34,6 +34,7 @@ const NONE = { agents: [], runs: [] };
  * has the fields of all its events, and a `state`.
  * @param {string | null | undefined} workspaceId
  * @param {AgentsOptions} [options]
+ * @returns {Agents & import("./room_state.js").Progress}
  */
 export function useAgents(workspaceId, { load, enabled } = {}) {
   const room = workspaceId && `workspace:${workspaceId}`;

@@ -20,6 +20,7 @@ const TYPES = ["approval.created", "approval.updated", "approval.deleted"];
  * Return the approvals of a workspace, oldest first, and keep them up to date.
  * @param {string | null | undefined} workspaceId
  * @param {ApprovalsOptions} [options]
+ * @returns {{approvals: readonly Approval[]} & import("./room_state.js").Progress}
  */
 export function useApprovals(workspaceId, { load, enabled } = {}) {
   const room = workspaceId && `workspace:${workspaceId}`;

@@ -24,6 +24,7 @@ const TYPES = ["chat.message"];
  * Return the messages of a chat, oldest first, and keep them up to date. Who types is in `useTyping`.
  * @param {string | null | undefined} chatId
  * @param {ChatOptions} [options]
+ * @returns {{messages: readonly ChatMessage[]} & import("./room_state.js").Progress}
  */
 export function useChat(chatId, { load, workspaceId, most = MOST, enabled } = {}) {
   const room = chatId && (workspaceId ? `workspace:${workspaceId}/chat:${chatId}` : `chat:${chatId}`);

@@ -12,3 +12,17 @@ export { BeaconfireProvider, useWebSocketConnection } from "./provider.js";
 export { useRoomState } from "./room_state.js";
 export { useCampaign, useSettlement, useStructure, useSubscription } from "./subscription.js";
 export { ToastProvider, useToasts } from "./toasts.js";
+
+/** @typedef {import("./agents.js").Agent} Agent */
+/** @typedef {import("./agents.js").Run} Run */
+/** @typedef {import("./approvals.js").Approval} Approval */
+/** @typedef {import("./chat.js").ChatMessage} ChatMessage */
+/** @typedef {import("./connection.js").ConnectionState} ConnectionState */
+/** @typedef {import("./notifications.js").Notification} Notification */
+/** @typedef {import("./provider.js").BeaconfireProviderProps} BeaconfireProviderProps */
+/** @typedef {import("./room_state.js").Progress} Progress */
+/** @typedef {import("./toasts.js").EventToasts} EventToasts */
+/**
+ * @template Data
+ * @typedef {import("./room_state.js").Loaded<Data>} Loaded
+ */

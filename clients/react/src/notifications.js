@@ -23,9 +23,17 @@ const TYPES = ["notification.new"];
  */
 
 /**
+ * @typedef {object} Notifications
+ * @property {readonly Notification[]} notifications
+ * @property {number} unread  how many are unread
+ * @property {(...ids: string[]) => void} markRead  mark some as read or, without ids, all of them
+ */
+
+/**
  * Return the user's notifications, oldest first, and the number of unread ones for a badge. `markRead` changes the page alone:
  * tell your service with a call of your own.
  * @param {NotificationsOptions} [options]
+ * @returns {Notifications & import("./room_state.js").Progress}
  */
 export function useNotifications({ load, userId, most = MOST, enabled } = {}) {
   const { user } = useProvided("useNotifications");
@@ -40,12 +48,7 @@ export function useNotifications({ load, userId, most = MOST, enabled } = {}) {
   });
   return {
     notifications: state,
-    /** How many are unread. */
     unread: state.filter(({ isRead }) => !isRead).length,
-    /**
-     * Mark some as read or, without ids, all of them.
-     * @param {...string} ids
-     */
     markRead: (...ids) =>
       update((all) => all.map((one) => (ids.length === 0 || ids.includes(one.id) ? { ...one, isRead: true } : one))),
     isLoading,

@@ -18,15 +18,12 @@ const NONE = Object.freeze([]);
  * catalogue.
  * @param {string | null | undefined} room
  * @param {{enabled?: boolean}} [options]
+ * @returns {RoomPresence & {isKnown: boolean}}  `isKnown`: whether it is known already
  */
 export function usePresence(room, options) {
   const present = useWatched("usePresence", watchPresence, room, options);
   const presence = useStore(present?.users ?? null, undefined);
-  return {
-    ...(presence ?? NOBODY),
-    /** Whether it is known already. */
-    isKnown: presence !== undefined,
-  };
+  return { ...(presence ?? NOBODY), isKnown: presence !== undefined };
 }
 
 /**
@@ -44,6 +41,7 @@ export function usePresenceStatus(status) {
  * and `stop` when the text was sent or deleted.
  * @param {string | null | undefined} room
  * @param {{enabled?: boolean}} [options]
+ * @returns {{users: readonly string[], type: () => void, stop: () => void}}
  */
 export function useTyping(room, options) {
   const typing = useWatched("useTyping", watchTyping, room, options);
@@ -56,6 +54,7 @@ export function useTyping(room, options) {
  * Return what the user has selected in a room, in this view or another one, and what selects something.
  * @param {string | null | undefined} room
  * @param {{enabled?: boolean}} [options]
+ * @returns {{items: readonly string[], select: (items: readonly string[]) => void}}
  */
 export function useSelection(room, options) {
   const selection = useWatched("useSelection", shareSelection, room, options);

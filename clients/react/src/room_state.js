@@ -49,13 +49,16 @@ const MOST_WAITING = 1000;
  */
 
 /**
- * @template State
- * @typedef {object} RoomStateValue
- * @property {State} state
+ * @typedef {object} Progress
  * @property {boolean} isLoading  whether `load` has not succeeded yet
  * @property {unknown} error  what `load` failed with; undefined as soon as it succeeds
  * @property {() => void} reload  load the state again
  * @property {RoomStatus} room  how the room stands
+ */
+
+/**
+ * @template State
+ * @typedef {Progress & {state: State}} RoomStateValue
  */
 
 /**

@@ -46,6 +46,7 @@ export function useSubscription(room, handlers, options) {
  * @param {string | null | undefined} campaignId
  * @param {RoomHandlers<Type>} [handlers]
  * @param {SubscriptionOptions<Type>} [options]
+ * @returns {RoomStatus}
  */
 export function useCampaign(campaignId, handlers, options) {
   return useRoom("useCampaign", campaignId && `campaign:${campaignId}`, handlers, options);
@@ -57,6 +58,7 @@ export function useCampaign(campaignId, handlers, options) {
  * @param {string | null | undefined} settlementId
  * @param {RoomHandlers<Type>} [handlers]
  * @param {SubscriptionOptions<Type> & {campaignId?: string}} [options]  with `campaignId`, the gateway need not look it up
+ * @returns {RoomStatus}
  */
 export function useSettlement(settlementId, handlers, options) {
   return useRoom("useSettlement", inCampaign("settlement", settlementId, options), handlers, options);
@@ -68,6 +70,7 @@ export function useSettlement(settlementId, handlers, options) {
  * @param {string | null | undefined} structureId
  * @param {RoomHandlers<Type>} [handlers]
  * @param {SubscriptionOptions<Type> & {campaignId?: string}} [options]  with `campaignId`, the gateway need not look it up
+ * @returns {RoomStatus}
  */
 export function useStructure(structureId, handlers, options) {
   return useRoom("useStructure", inCampaign("structure", structureId, options), handlers, options);
@@ -109,6 +112,7 @@ function useRoom(hook, room, handlers = {}, options = {}) {
 /**
  * How a subscription's room stands.
  * @param {{status: import("@beaconfire/client").Store<RoomStatus>} | null} subscription
+ * @returns {RoomStatus}
  */
 export function useStatus(subscription) {
   return useStore(subscription?.status ?? null, IDLE);
