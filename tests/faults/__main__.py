@@ -3,7 +3,8 @@
 python -m tests.faults [--rounds 8] [--followers 20] [--only "broker killed -9"] [--write docs/topics/delivery.md]
 
 Without `--only`: every fault of one broker, how long resumes take, changes of the catalogue, the faults of the other
-ways in (Socket.IO, server-sent events, long polling, plain), then every scenario of a cluster of three.
+ways in (Socket.IO, server-sent events, long polling, plain), who is here through faults, then every scenario of a
+cluster of three.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from beaconfire_kit import logs
 from scripts import results
 from tests.cluster import report as cluster
 from tests.cluster.scenarios import SCENARIOS
-from tests.faults import catalogue, report, ways_in
+from tests.faults import catalogue, presence, report, ways_in
 from tests.faults.faults import FAULTS
 from tests.faults.report import Outcome, Promise, Section
 from tests.faults.world import world
@@ -73,6 +74,7 @@ class Run:
         self._cluster: dict[str, cluster.Outcome] = {}
         self._changes: catalogue.Outcome | None = None
         self._ways: dict[str, ways_in.Outcome] = {}
+        self._presence: dict[str, presence.Outcome] = {}
         self.sections: list[Section] = []
 
     @property
@@ -81,8 +83,10 @@ class Run:
         of_one = [*self._faults.values(), *self._resumes.values()]
         are_clean = self._changes is None or self._changes.is_clean
         ways_are_clean = all(one.is_clean for one in self._ways.values())
+        presence_is_clean = all(one.is_clean for one in self._presence.values())
         cluster_is_clean = all(one.is_clean for one in self._cluster.values())
-        return are_clean and ways_are_clean and cluster_is_clean and all(one.is_clean for one in of_one)
+        whole = are_clean and ways_are_clean and presence_is_clean and cluster_is_clean
+        return whole and all(one.is_clean for one in of_one)
 
     def faults(self, names: Sequence[str]) -> None:
         """Faults of one broker and two gateways."""
@@ -119,6 +123,15 @@ class Run:
         for section in ways_in.sections(self._ways, rounds=self._rounds, of_each=of_each):
             self._print(section)
         for name, outcome in self._ways.items():
+            for found in outcome.trouble:
+                self._console.print(f"[red]{name}: {found}")
+
+    def presence(self) -> None:
+        """Who is here, while gateways are killed, frozen and cut off."""
+        for name in presence.FAULTS:
+            self._presence[name] = asyncio.run(presence.run(name, rounds=self._rounds))
+        self._print(presence.section(self._presence, rounds=self._rounds))
+        for name, outcome in self._presence.items():
             for found in outcome.trouble:
                 self._console.print(f"[red]{name}: {found}")
 
@@ -169,6 +182,17 @@ class Run:
                 report.damaged(ways, *report.DAMAGE),
                 at=0,
             ),
+            Promise(
+                "users of a gateway that was killed, frozen or cut off are gone, the longest",
+                report.quantile([gone for one in self._presence.values() for gone in one.gone_s], 1.0),
+                at=presence.GHOST_S,
+                unit="s",
+            ),
+            Promise(
+                "users who linger, are missing or flicker afterwards",
+                sum(len(one.trouble) for one in self._presence.values()),
+                at=0,
+            ),
             Promise("acknowledged events lost with a cluster's leader", lost, at=0),
         ]
 
@@ -192,6 +216,8 @@ def main() -> None:
         one.catalogue()
     if chosen.only in (None, "ways in"):
         one.ways_in()
+    if chosen.only in (None, "presence"):
+        one.presence()
     if together := [name for name in wanted if name in SCENARIOS]:
         one.cluster(together)
     if chosen.only is None:
@@ -216,8 +242,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         metavar="FAULT",
-        choices=[*FAULTS, *SCENARIOS, "resumes", "catalogue", "ways in", "cluster"],
-        help=f"one of: {'; '.join([*FAULTS, 'resumes', 'catalogue', 'ways in', 'cluster', *SCENARIOS])}",
+        choices=[*FAULTS, *SCENARIOS, "resumes", "catalogue", "ways in", "presence", "cluster"],
+        help=f"one of: {'; '.join([*FAULTS, 'resumes', 'catalogue', 'ways in', 'presence', 'cluster', *SCENARIOS])}",
     )
     parser.add_argument("--write", type=_page, metavar="PAGE", help="put the results into this page, too")
     chosen = parser.parse_args()

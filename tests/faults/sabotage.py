@@ -5,6 +5,9 @@ import os
 from typing import Any
 
 from beaconfire_gateway import __main__ as gateway
+from beaconfire_gateway.presence import own, peers
+from beaconfire_gateway.presence.messages import Part
+from beaconfire_gateway.presence.peers import Peers
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.stream.intake import Event, Intake
 from beaconfire_gateway.stream.sequence import Sequence
@@ -68,7 +71,29 @@ def _without_records() -> None:
     Recovery.keep = keep  # type: ignore[method-assign]
 
 
+def _without_silence_of_gateways() -> None:
+    """Never take a gateway for gone, however long it is silent."""
+    peers.SILENT_S = 1e9
+
+
+def _without_grace() -> None:
+    """Take a user for gone as soon as the connection is lost."""
+    own.GRACE_S = 0.0
+
+
+def _without_answers() -> None:
+    """Never take what another gateway answers that is asked for all of its users."""
+
+    def hear(_self: Peers, _part: Part, _now: float) -> None:
+        return
+
+    Peers.hear_part = hear  # type: ignore[assignment,method-assign]
+
+
 SABOTAGES = {
+    "silent gateways": _without_silence_of_gateways,
+    "grace": _without_grace,
+    "answers": _without_answers,
     "records": _without_records,
     "revisions": _without_revisions,
     "resume": _without_resume,
