@@ -170,6 +170,7 @@ export interface Limits {
   roomsPerMinute: number;
   roomsPerMinutePerUser: number;
   typingPerMinutePerUser: number;
+  statusesPerMinutePerUser: number;
   selectionsPerMinutePerUser: number;
 }
 

@@ -187,6 +187,7 @@ async def test_client_and_operators_can_ask_what_remains_of_the_limits_per_minut
         "roomsPerMinute": 3,
         "roomsPerMinutePerUser": 1,
         "typingPerMinutePerUser": 2,
+        "statusesPerMinutePerUser": 30,
         "selectionsPerMinutePerUser": 120,
     }
     assert told["remaining"] == left

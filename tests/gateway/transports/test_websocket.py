@@ -39,6 +39,7 @@ async def test_connect_with_a_valid_token_gets_an_ack_with_cursor_limits_and_eac
         "roomsPerMinute": 600,
         "roomsPerMinutePerUser": 3000,
         "typingPerMinutePerUser": 60,
+        "statusesPerMinutePerUser": 30,
         "selectionsPerMinutePerUser": 120,
     }
     codes = {name: room.get("error", {}).get("code") for name, room in ack["rooms"].items()}

@@ -66,6 +66,9 @@ class Limits(BaseModel, frozen=True):
     typing_per_minute_per_user: int = Field(
         60, ge=1, description="Messages about typing that all connections of a user together may send per minute"
     )
+    statuses_per_minute_per_user: int = Field(
+        30, ge=1, description="Changes of status that all connections of a user together may send per minute"
+    )
     selections_per_minute_per_user: int = Field(
         120, ge=1, description="Selections that all connections of a user together may send per minute"
     )
@@ -91,6 +94,7 @@ class Limits(BaseModel, frozen=True):
             "roomsPerMinute": self.rooms_per_minute,
             "roomsPerMinutePerUser": self.rooms_per_minute_per_user,
             "typingPerMinutePerUser": self.typing_per_minute_per_user,
+            "statusesPerMinutePerUser": self.statuses_per_minute_per_user,
             "selectionsPerMinutePerUser": self.selections_per_minute_per_user,
         }
 
@@ -233,13 +237,14 @@ class Allowance:
 class UserAllowance(Allowance):
     """The rates of one user over all of its sessions."""
 
-    __slots__ = ("_limits", "_selections_empty_at", "_typing_empty_at")
+    __slots__ = ("_limits", "_selections_empty_at", "_statuses_empty_at", "_typing_empty_at")
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(_terms_of(limits)[1])
         self._limits = limits
         self._typing_empty_at = 0.0
         self._selections_empty_at = 0.0
+        self._statuses_empty_at = 0.0
 
     def spend_typing(self, now: float) -> None:
         """Count a message about typing. Raises LimitReached."""
@@ -248,6 +253,14 @@ class UserAllowance(Allowance):
         if wait_s:
             text = f"a user may say {per_minute} times a minute whether they are typing"
             raise LimitReached("user_typing", text, wait_s=wait_s)
+
+    def spend_status(self, now: float) -> None:
+        """Count a change of status. Each is told in all rooms of its session. Raises LimitReached."""
+        per_minute = self._limits.statuses_per_minute_per_user
+        self._statuses_empty_at, wait_s = spend(self._statuses_empty_at, 1, per_minute, now)
+        if wait_s:
+            text = f"a user may change the status {per_minute} times a minute"
+            raise LimitReached("user_statuses", text, wait_s=wait_s)
 
     def spend_selection(self, now: float) -> None:
         """Count a selection. Raises LimitReached."""
@@ -261,17 +274,19 @@ class UserAllowance(Allowance):
         return {
             **super().remaining(now),
             "typingPerMinutePerUser": remaining(self._typing_empty_at, limits.typing_per_minute_per_user, now),
+            "statusesPerMinutePerUser": remaining(self._statuses_empty_at, limits.statuses_per_minute_per_user, now),
             "selectionsPerMinutePerUser": remaining(
                 self._selections_empty_at, limits.selections_per_minute_per_user, now
             ),
         }
 
     def is_full(self, now: float) -> bool:
-        return super().is_full(now) and max(self._typing_empty_at, self._selections_empty_at) <= now
+        last = max(self._typing_empty_at, self._selections_empty_at, self._statuses_empty_at)
+        return super().is_full(now) and last <= now
 
     def reset(self) -> None:
         super().reset()
-        self._typing_empty_at = self._selections_empty_at = 0.0
+        self._typing_empty_at = self._selections_empty_at = self._statuses_empty_at = 0.0
 
 
 class Users:

@@ -163,8 +163,10 @@ def _unsubscribe(session: Session, request: Unsubscribe) -> Answers:
 
 
 def _set_presence(session: Session, request: SetPresence) -> Answers:
-    if session.gateway.attendance is not None:
-        session.gateway.attendance.set_status(session, request.status)
+    attendance = session.gateway.attendance
+    if attendance is not None and attendance.status(session) is not request.status:
+        session.gateway.users.of(session.user_id).spend_status(time.monotonic())
+        attendance.set_status(session, request.status)
     return (Reply(request.id, request.TYPE),)
 
 
