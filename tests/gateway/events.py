@@ -1,5 +1,6 @@
 """Publishes events to a gateway as services do, and reads them back."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from beaconfire_kit import broker
@@ -45,3 +46,9 @@ async def publish_as_auth(gateway: Gateway, event: MemberChanged | AccessRevoked
 def member(user: str, role: Role | None, *, version: int = 2, root: str = "c1") -> MemberChanged:
     """A change of a user's role in a campaign; `None` removes the user."""
     return MemberChanged(root_kind="campaign", root_id=root, user_id=user, role=role, membership_version=version)
+
+
+def signed_out(user: str) -> AccessRevoked:
+    """The user has signed out everywhere: every token of until now is revoked."""
+    moment = datetime.now(UTC) + timedelta(seconds=1)
+    return AccessRevoked(user_id=user, reason="signed_out_everywhere", issued_before=moment, membership_version=2)

@@ -18,7 +18,7 @@ from tests.client import open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.events import member, publish_as_auth
+from tests.gateway.events import member, publish_as_auth, signed_out
 from tests.gateway.presence.watchers import ROOM, watching
 from tests.gateway.transports.ways import CONNECT_ERROR, WAYS, Refused, Visitor, Way
 from tests.polling import polling
@@ -88,6 +88,48 @@ async def test_removed_member_is_gone_at_once_and_is_told_nothing_more(pair: tup
         await removed.ask("ping")
 
     assert not [frame for frame in removed.frames[told:] if frame["type"] == "presence"]
+
+
+@pytest.mark.parametrize("what", ["membership", "sign-out everywhere"])
+async def test_user_who_loses_access_just_after_the_connection_is_gone_at_once(
+    pair: tuple[Gateway, Gateway], what: str
+) -> None:
+    """A lost connection counts for some seconds more. A user without access does not, and others do."""
+    first, second = pair
+    first.auth.members["stays"] = {ROOM: "viewer"}
+    async with watching(first) as (client, seen), open_socket(second.url) as witness:
+        await witness.connect(first.auth.token("owner"), [ROOM])
+        async with open_socket(second.url) as lost, open_socket(second.url) as lost_too:
+            await lost.connect(first.auth.token("editor"), [ROOM])
+            await lost_too.connect(first.auth.token("stays"), [ROOM])
+            await seen.until(client, dict.fromkeys(("viewer", "editor", "owner", "stays"), ("online", 1)))
+        while (await second.stats())["clients"] > 1:
+            pass
+        told = len(client.frames)
+        await publish_as_auth(first, member("editor", None) if what == "membership" else signed_out("editor"))
+        await seen.until(client, dict.fromkeys(("viewer", "owner", "stays"), ("online", 1)))
+
+    left = [frame["left"] for frame in client.frames[told:] if frame.get("left")]
+    assert left == [["editor"]]
+
+
+async def test_user_who_changes_the_status_too_often_is_refused(stream: NatsServer, auth: FakeAuth) -> None:
+    """Each change is told in all rooms of the session. A message that changes nothing does not count."""
+    async with (
+        running_gateway(stream, auth, statuses_per_minute_per_user=3) as gateway,
+        open_socket(gateway.url) as one,
+        open_socket(gateway.url) as two,
+    ):
+        for client in (one, two):
+            await client.connect(auth.token("viewer"), [ROOM])
+        answers = [await one.ask("presence", status=status) for status in ("away", "away", "busy", "online", "online")]
+        refused = [await client.ask("presence", status="away") for client in (one, two)]
+
+    assert [answer["success"] for answer in answers] == [True] * 5
+    for answer in refused:
+        assert answer["error"]["code"] == "too_many"
+        assert answer["error"]["message"] == "a user may change the status 3 times a minute"
+        assert answer["error"]["retryAfterMs"] > 0
 
 
 async def test_changed_role_keeps_a_client_in_the_picture(pair: tuple[Gateway, Gateway]) -> None:

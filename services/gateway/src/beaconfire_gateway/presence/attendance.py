@@ -19,7 +19,7 @@ from beaconfire_gateway.wire.messages import Presence, PresenceChange, Status
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import logs
 from beaconfire_kit.catalogue.catalogue import Catalogue
-from beaconfire_kit.subjects import RoomKey
+from beaconfire_kit.subjects import Pair, RoomKey
 
 log = logs.get(__name__)
 
@@ -100,6 +100,11 @@ class GatewayAttendance:
         self.node.forget_status(session)
         for room in tuple(self._watching.get(session, ())):
             self.unwatch(session, room)
+
+    def removed(self, user_id: str, root: Pair | None) -> None:
+        """A user has lost the access to a root, or to all. It counts no more, even if its connection was just lost."""
+        if self.is_active:
+            self.node.forget(user_id, None if root is None else str(root))
 
     def set_status(self, session: Session, status: Status) -> None:
         """A session says how its user is."""

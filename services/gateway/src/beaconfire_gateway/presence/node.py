@@ -47,6 +47,11 @@ class Node:
         self._own.lose(session, user, rooms, now)
         self._enter()
 
+    def forget(self, user: str, root: str | None) -> None:
+        """A user may not come back to the rooms of a root, or to any."""
+        self._own.forget(user, root)
+        self._enter()
+
     def set_status(self, session: Hashable, user: str, rooms: Iterable[str], status: Status) -> None:
         """A session says how its user is."""
         self._own.set_status(session, user, rooms, status)

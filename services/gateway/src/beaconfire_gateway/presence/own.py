@@ -20,6 +20,7 @@ class OwnSessions:
     def __init__(self) -> None:
         self._rooms: dict[str, dict[str, tuple[Hashable, ...]]] = {}
         self._leaving: dict[tuple[str, str], tuple[float, Status]] = {}  # the one that ends first is first
+        self._leaving_of: dict[str, set[str]] = {}  # the rooms of those, by user
         self._status: dict[Hashable, Status] = {}  # of sessions that are not online
         self._changed: dict[str, dict[str, None]] = {}
 
@@ -29,13 +30,13 @@ class OwnSessions:
         sessions = users.get(user, ())
         if session not in sessions:
             users[user] = (*sessions, session)
-            self._leaving.pop((room, user), None)
+            self._let_go(room, user)
             self._note(room, user)
 
     def leave(self, session: Hashable, user: str, room: str) -> None:
         """A session has left a room: its user is gone, unless another session is there."""
         if self._remove(session, user, room):
-            self._leaving.pop((room, user), None)
+            self._let_go(room, user)
 
     def lose(self, session: Hashable, user: str, rooms: Iterable[str], now: float) -> None:
         """A session is out of these rooms, and may come back soon."""
@@ -43,6 +44,14 @@ class OwnSessions:
         for room in rooms:
             if self._remove(session, user, room):
                 self._leaving[room, user] = now + GRACE_S, status
+                self._leaving_of.setdefault(user, set()).add(room)
+
+    def forget(self, user: str, root: str | None) -> None:
+        """A user may not come back to the rooms of a root, or to any. Whoever is still there stays."""
+        for room in tuple(self._leaving_of.get(user, ())):
+            if root is None or room.partition("/")[0] == root:
+                self._let_go(room, user)
+                self._note(room, user)
 
     def set_status(self, session: Hashable, user: str, rooms: Iterable[str], status: Status) -> None:
         """A session says how its user is. `rooms` are those that it is in."""
@@ -68,7 +77,7 @@ class OwnSessions:
             key = next(iter(self._leaving))
             if self._leaving[key][0] > now:
                 return
-            del self._leaving[key]
+            self._let_go(*key)
             self._note(*key)
 
     def share(self, room: str, user: str) -> Share | None:
@@ -97,6 +106,15 @@ class OwnSessions:
             for user in users:
                 yield room, user
         yield from self._leaving
+
+    def _let_go(self, room: str, user: str) -> None:
+        """End the grace period of a user in a room, if there is one."""
+        if self._leaving.pop((room, user), None) is None:
+            return
+        rooms = self._leaving_of[user]
+        rooms.discard(room)
+        if not rooms:
+            del self._leaving_of[user]
 
     def _remove(self, session: Hashable, user: str, room: str) -> bool:
         """Take a session out of a room. Returns whether it was the user's last one there."""

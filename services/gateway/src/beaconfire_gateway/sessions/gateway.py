@@ -150,6 +150,10 @@ class Attendance(Protocol):
         """A session ends, and is still in its rooms."""
         ...
 
+    def removed(self, user_id: str, root: Pair | None) -> None:
+        """A user has lost the access to a root, or to all of them (None), after its sessions have left."""
+        ...
+
     def caught_up(self, session: "Session") -> None:
         """A session is live again. While it was not, it was told nothing."""
         ...

@@ -26,7 +26,7 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import AccessRevoked, MemberChanged
 from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.sent_events import SentEvent
-from beaconfire_kit.subjects import InvalidRoom, InvalidSubject
+from beaconfire_kit.subjects import InvalidRoom, InvalidSubject, Pair, parse_pair
 
 log = logs.get(__name__)
 
@@ -205,9 +205,20 @@ class Delivery:
     def _change_access(self, event: CheckedEvent) -> None:
         """Apply a valid event's change of access to rooms at once. Raises InvalidEvent."""
         if event.type == MemberChanged.type:
-            self._access.member_changed(_read(MemberChanged, event))
+            change = _read(MemberChanged, event)
+            self._access.member_changed(change)
+            if change.role is None:
+                self._take_for_gone(change.user_id, Pair(change.root_kind, change.root_id))
         elif event.type == AccessRevoked.type:
-            self._access.access_revoked(_read(AccessRevoked, event))
+            revoked = _read(AccessRevoked, event)
+            self._access.access_revoked(revoked)
+            if revoked.reason != "disconnected":  # then the client may come back with the same token
+                self._take_for_gone(revoked.user_id, None if revoked.root is None else parse_pair(revoked.root))
+
+    def _take_for_gone(self, user_id: str, root: Pair | None) -> None:
+        """Let a user who has lost access count no more as present, even if the connection was just lost."""
+        if self._gateway.attendance is not None:
+            self._gateway.attendance.removed(user_id, root)
 
     def _find_route(self, subject: str) -> Route | None:
         """Return None if it is not one of our subjects. It cannot have events then."""
