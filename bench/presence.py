@@ -1,7 +1,8 @@
 """`python -m bench.presence`: measure what it costs when many people join one room, on two gateway processes.
 
 Every client is a user of their own on a WebSocket, and half of them are on each gateway. With presence, all of them are
-told who is in the room. Without, they join as ever. docs/performance.md has the figures.
+told who is in the room. Without, they join as ever. `make bench` has a short form of this, and docs/performance.md the
+figures.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -88,8 +90,39 @@ async def said(gateway: ServiceProcess) -> float:
     return sum(one.value for one in samples if one.name == "beaconfire_gateway_presence_messages_total")
 
 
-async def measure(folder: Path, count: int, *, presence: bool) -> str:
-    """Return a line of the table."""
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What it cost that so many users joined. CPU and memory are for each, and of both gateways."""
+
+    count: int
+    presence: bool
+    told: int
+    """Messages to clients, besides their acks."""
+    told_bytes: int
+    between: float
+    """Messages between the gateways."""
+    cpu_ms: float
+    memory_kib: float
+
+    @property
+    def told_per_join(self) -> float:
+        return self.told / self.count
+
+    def line(self) -> str:
+        """Return a line of the table."""
+        told = f"{self.told} ({self.told_per_join:.1f}) | {self.told_bytes / self.count / 1024:.1f} KiB"
+        cost = f"{self.between:.0f} | {self.cpu_ms:.1f} ms | {self.memory_kib:.1f} KiB"
+        return f"| {self.count} | {'yes' if self.presence else 'no'} | {told} | {cost} |"
+
+
+def joins_of(folder: Path, count: int, *, presence: bool) -> Joined:
+    """Let so many users join, in a new folder below this one."""
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
+        return uvloop.run(measure(Path(own), count, presence=presence))
+
+
+async def measure(folder: Path, count: int, *, presence: bool) -> Joined:
+    """See `joins_of`."""
     auth, server = FakeAuth(), NatsServer(folder / "broker")
     auth.members = {f"u{number}": {ROOM: "viewer"} for number in range(count)}
     await asyncio.to_thread(server.start)
@@ -116,9 +149,9 @@ async def measure(folder: Path, count: int, *, presence: bool) -> str:
             await clients.close()
     finally:
         await asyncio.to_thread(server.kill)
-    told = f"{clients.told} ({clients.told / count:.1f}) | {clients.told_bytes / count / 1024:.1f} KiB | {between:.0f}"
-    cost = f"{1e3 * cpu / count:.1f} ms | {memory / count:.1f} KiB"
-    return f"| {count} | {'yes' if presence else 'no'} | {told} | {cost} |"
+    return Joined(
+        count, presence, clients.told, clients.told_bytes, between, cpu_ms=1e3 * cpu / count, memory_kib=memory / count
+    )
 
 
 def main() -> int:
@@ -132,8 +165,7 @@ def main() -> int:
     print("|---|---|---|---|---|---|---|")
     for count in parser.parse_args().counts:
         for presence in (False, True):
-            with tempfile.TemporaryDirectory(prefix="beaconfire-bench-", ignore_cleanup_errors=True) as folder:
-                print(uvloop.run(measure(Path(folder), count, presence=presence)), flush=True)
+            print(joins_of(Path(tempfile.gettempdir()), count, presence=presence).line(), flush=True)
     return 0
 
 

@@ -20,9 +20,11 @@ from bench.backlog import drained_per_s
 from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
 from bench.joining import Joining
 from bench.load import EVENT, ROUNDS, Load, LoadFailed
+from bench.presence import joins_of
 from bench.stage import Stage
 from bench.system import BROKER, CAMPAIGN, NATIVE, OTHER_TOKENS, POLL, SERVER, SSE, cpu_s, rss_anon_kib
 from bench.system import SOCKETIO as SOCKETIO_WAY
+from bench.watching import Watching
 
 WARM_S = 1.0
 BUSY = 0.93
@@ -33,6 +35,9 @@ HEARTBEAT_S = 25
 JUST_NOT_FROZEN = STEP - 1
 MISSED = 100
 STORM = 500
+WATCHED = 5_000
+TOLD = 10
+"""Messages to clients for each join, at most, however many users are in the room."""
 JOINS = 200
 """In rooms without events, a second, and as many leaves."""
 
@@ -114,6 +119,50 @@ def joins(stage: Stage, _subject: str) -> list[Sample]:
                     Sample(row, cpu, cpu=cpu, others=others),
                     Sample(f"{row}_p99", figures["latency_ms"]["p99"], others=others),
                 ]
+    return samples
+
+
+def presence(stage: Stage, _subject: str) -> list[Sample]:
+    """1,000 clients in one room at 20,000 deliveries a second, and 5,000 idle ones.
+
+    First nobody asks who is here, and then a client does. It connects first, so all others are counted.
+    """
+    samples = []
+    for row, is_wanted in (("off", False), ("on", True)):
+        with stage.gateway() as system:
+            target = replace(system.target(), tokens=system.other_tokens)
+            with (
+                Watching(target.port, system.few_tokens, is_wanted=is_wanted),
+                Load(stage.load, target, clients=1_000) as load,
+            ):
+                load.connect(1_000)
+                figures = load.ask(f"rate 20000 {WARM_S} {stage.seconds}")
+        _check(figures)
+        cpu, others = 1e6 * figures["cpu_s"][SERVER] / figures["deliveries"], figures["other_cpu"]
+        stage.wait_until_forgotten()
+        with stage.gateway() as system, Watching(system.target().port, system.few_tokens, is_wanted=is_wanted):
+            before = system.memory_kib()
+            with Load(stage.load, system.target(), clients=WATCHED) as load:
+                load.connect(WATCHED, at_once=32)
+                load.ask("idle 3")
+                grown = system.memory_kib() - before
+        samples += [
+            Sample(f"presence_cpu_{row}", cpu, cpu=cpu, others=others),
+            Sample(f"presence_p99_{row}", figures["latency_ms"]["p99"], others=others),
+            Sample(f"presence_memory_{row}", grown / WATCHED),
+        ]
+    return samples
+
+
+def presence_joins(stage: Stage, _subject: str) -> list[Sample]:
+    """1,000 and 2,000 users join one room on two gateways, and all of them are told who is there; and not."""
+    samples = []
+    for count in (1_000, 2_000):
+        for row, is_told in (("off", False), ("on", True)):
+            found = joins_of(stage.folder, count, presence=is_told)
+            samples.append(Sample(f"presence_join_{row}_{count}", found.cpu_ms))
+            if is_told:
+                samples.append(Sample(f"presence_told_{count}", found.told_per_join))
     return samples
 
 
@@ -563,6 +612,31 @@ SCENARIOS = (
             Row("removal_p99", "… p99", "ms"),
         ],
         http,
+        once=True,
+    ),
+    Scenario(
+        "presence",
+        [
+            Row("presence_cpu_off", "CPU at 20,000 deliveries/s, if nobody asks who is here", "s per M"),
+            Row("presence_cpu_on", "… if a client is told who is here", "s per M"),
+            Row("presence_p99_off", "… latency if nobody asks, p99", "ms"),
+            Row("presence_p99_on", "… latency if a client is told, p99", "ms"),
+            Row("presence_memory_off", "memory of an idle session, if nobody asks who is here", "KiB"),
+            Row("presence_memory_on", "… of a user, if a client is told who is here", "KiB"),
+        ],
+        presence,
+    ),
+    Scenario(
+        "presence_joins",
+        [
+            Row("presence_join_off_1000", "CPU of a join, 1,000 users join a room, nobody is told", "ms"),
+            Row("presence_join_on_1000", "… all of them are told who is there", "ms"),
+            Row("presence_join_off_2000", "CPU of a join, 2,000 users join a room, nobody is told", "ms"),
+            Row("presence_join_on_2000", "… all of them are told who is there", "ms"),
+            Row("presence_told_1000", "messages to clients for each join of 1,000", "messages", most=TOLD),
+            Row("presence_told_2000", "… of 2,000", "messages", most=TOLD),
+        ],
+        presence_joins,
         once=True,
     ),
 )
