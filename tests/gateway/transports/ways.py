@@ -20,6 +20,7 @@ from beaconfire_gateway.wire.native import BATCHING_SUBPROTOCOL, SUBPROTOCOL
 from tests.event_streams import Parser
 
 WAIT_S = 20.0
+GOODBYE_S = 2.0
 ROOM = "campaign:c1"
 SOCKETIO = "/socket.io/"
 CONNECT_ERROR = "connect_error"
@@ -541,8 +542,11 @@ class SocketIOPolling(SocketIO):
             try:
                 yield visitor
             finally:
-                with suppress(Refused, aiohttp.ClientError):  # it may be over, or the gateway gone
-                    await visitor.send("1")
+                with suppress(
+                    Refused, aiohttp.ClientError, TimeoutError
+                ):  # it may be over, or the gateway gone or frozen
+                    async with asyncio.timeout(GOODBYE_S):
+                        await visitor.send("1")
 
 
 CLOSES: Mapping[str, Said] = {"token_invalid": 4401, "too_many": 4429, "too_large": 4413, "unavailable": 4503}
