@@ -91,6 +91,22 @@ async def test_request_appears_with_animation_and_badges_and_the_decision_in_bot
     assert owner.troubles == editor.troubles == []
 
 
+async def test_keyboard_goes_on_with_the_next_approval_after_a_decision(desk: Desk) -> None:
+    editor = await desk.seat("Editor")
+    for title in ("Mend the roof", "Paint the roof"):
+        desk.request(title, by="Owner")
+        await expect(card(editor.page, title)).to_be_visible()
+    await editor.page.get_by_role("button", name="Approve Paint the roof").focus()
+    await editor.page.keyboard.press("Enter")
+    await expect(card(editor.page, "Paint the roof")).to_contain_text("You approved it")
+    first = await editor.page.evaluate("document.activeElement.className")
+    await editor.page.get_by_role("button", name="Reject Mend the roof").focus()
+    await editor.page.keyboard.press("Space")
+
+    await expect(card(editor.page, "Mend the roof")).to_contain_text("You rejected it")
+    assert "approval" in first
+
+
 async def test_second_decision_is_undone_and_says_whose_counts(desk: Desk) -> None:
     """The second one is shown at once, while the service has not answered."""
     owner, editor = await desk.seat("Owner"), await desk.seat("Editor")

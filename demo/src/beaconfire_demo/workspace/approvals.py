@@ -1,6 +1,7 @@
 """Answer HTTP calls on approvals: editors request and decide, and every member sees them. The first decision counts."""
 
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Literal
 
 from aiohttp import web
@@ -23,8 +24,9 @@ from beaconfire_kit.web import read_body
 PATH = "/v1/workspaces/{workspace_id}/approvals"
 ONE = PATH + "/{id}"
 PENDING = "pending"
-MOST = 200
-"""How many approvals a list has, the newest first."""
+STATUSES = (PENDING, "approved", "rejected")
+MOST = 100
+"""How many approvals of each status a list has, the newest first."""
 
 Decided = Literal["approved", "rejected"]
 
@@ -80,7 +82,11 @@ class Approvals:
         caller = await self._access.member(request)
         async with self._store.reading() as tx:
             await tx.find(WORKSPACES, {"id": caller.path["workspace_id"]})
-            rows = await tx.find_last(APPROVALS, caller.path, "created_at", most=MOST)
+            found = [
+                await tx.find_last(APPROVALS, {**caller.path, "status": status}, "created_at", most=MOST)
+                for status in STATUSES
+            ]
+        rows = chain.from_iterable(found)
         return answer({"approvals": [show(row) for row in rows]}, tx.headers)
 
     async def _read(self, request: web.Request) -> web.Response:

@@ -66,7 +66,7 @@ def _approvals() -> Iterator[Call]:
     things, thing = approvals.PATH, approvals.ONE
     approval = object_of(approval=reference("Approval"))
     listed = object_of(approvals=list_of("Approval"))
-    yield Call("get", things, "List the newest approvals, newest first", _MEMBERS, listed, headers=READS)
+    yield Call("get", things, "List the newest approvals of each status", _MEMBERS, listed, headers=READS)
     yield _creation(things, "Request an approval (editors)", "NewApproval", approval)
     yield Call("get", thing, "Read an approval", _MEMBERS, approval, headers=TAG | READS)
     yield Call(

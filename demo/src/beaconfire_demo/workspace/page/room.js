@@ -21,15 +21,21 @@ export class Room {
   notifications = new Map();
   /** What came while the page was open. It is shown with an animation. */
   arrived = new Set();
-  /** Whether there are older messages than those here. */
-  hasEarlier = false;
   /** Unconfirmed decisions, by the approval's id. @type {Map<string, "approved" | "rejected">} */
   decisions = new Map();
   /** Messages that the service has not confirmed. @type {Map<string, {id: string, text: string, key: string, problem: string}>} */
   drafts = new Map();
 
+  /** Whether the service has no older messages than those here. */
+  #isComplete = false;
+  /** Counts how often the members were read, so that an older answer does not replace a newer one. */
+  #reading = 0;
   #api;
   #names = new Map();
+  /** The ids of things that changed while everything is loaded: what was read of them may be older. */
+  #changed = new Set();
+  /** The ids of deleted things. An answer that was under way must not bring one back. */
+  #gone = new Set();
 
   /** @param {import("./api.js").Api} api @param {string} id */
   constructor(api, id) {
@@ -58,12 +64,19 @@ export class Room {
     return { pending, decided };
   }
 
+  /** Whether there may be older messages than those here. */
+  get hasEarlier() {
+    return this.messages.size > 0 && Math.min(...numbers(this.messages)) > 1 && !this.#isComplete;
+  }
+
   get unread() {
     return [...this.notifications.values()].filter(({ readAt }) => !readAt);
   }
 
   /** Load everything. Returns the cursor to continue from. Throws ApiError: 403 if the user is not a member. */
   async load() {
+    const changed = (this.#changed = new Set());
+    const reading = (this.#reading += 1);
     const { workspace, cursor } = await this.#api.workspaceAt(this.id);
     const [members, approvals, agents, messages, notifications] = await Promise.all([
       this.#api.members(this.id),
@@ -73,25 +86,26 @@ export class Room {
       this.#api.notifications(),
     ]);
     this.workspace = workspace;
-    this.#keepMembers(members);
-    // An event that came while this was read is newer than what was read.
-    this.approvals = merged(approvals, this.approvals);
-    this.agents = merged(agents, this.agents);
-    this.messages = merged(messages, this.messages, { isKept: true });
-    this.notifications = merged(notifications, this.notifications);
-    this.hasEarlier = messages.length > 0 && Math.min(...numbers(this.messages)) > 1;
+    if (reading === this.#reading) this.#keepMembers(members);
+    this.approvals = merged(approvals, this.approvals, changed);
+    this.agents = merged(agents, this.agents, changed);
+    this.messages = byNumber(merged([...this.messages.values(), ...messages], this.messages, changed));
+    this.notifications = merged(notifications, this.notifications, changed);
     return cursor;
   }
 
+  /** Load the members alone: one of them has changed. */
   async loadMembers() {
-    this.#keepMembers(await this.#api.members(this.id));
+    const reading = (this.#reading += 1);
+    const members = await this.#api.members(this.id);
+    if (reading === this.#reading) this.#keepMembers(members);
   }
 
   async loadEarlier() {
     const before = Math.min(...numbers(this.messages));
     const earlier = await this.#api.messages(this.id, CHAT, before);
     this.messages = new Map([...earlier, ...this.messages.values()].map((each) => [each.id, each]));
-    this.hasEarlier = earlier.length > 0 && earlier[0].number > 1;
+    this.#isComplete = earlier.length === 0;
   }
 
   /** Take over an event. @param {any} event */
@@ -101,7 +115,7 @@ export class Room {
       case "approval.updated":
         return this.#put(this.approvals, payload.id, payload);
       case "approval.deleted":
-        return void this.approvals.delete(payload.id);
+        return this.dropApproval(payload.id);
       case "agent.status.changed":
         return this.#put(this.agents, payload.agentId, payload);
       case "chat.message":
@@ -119,7 +133,17 @@ export class Room {
 
   putMessage(message) {
     this.#put(this.messages, message.id, message);
-    for (const id of [...this.messages.keys()].slice(0, -MOST_MESSAGES)) this.messages.delete(id);
+    this.messages = byNumber(this.messages);
+    for (const id of [...this.messages.keys()].slice(0, -MOST_MESSAGES)) {
+      this.messages.delete(id);
+      this.#isComplete = false;
+    }
+  }
+
+  dropApproval(id) {
+    this.approvals.delete(id);
+    this.#changed.add(id);
+    this.#gone.add(id);
   }
 
   /** @param {string[]} ids @param {string} [at] */
@@ -127,6 +151,7 @@ export class Room {
     for (const id of ids) {
       const one = this.notifications.get(id);
       if (one) this.notifications.set(id, { ...one, readAt: one.readAt ?? at });
+      this.#changed.add(id);
     }
   }
 
@@ -137,7 +162,15 @@ export class Room {
     return draft;
   }
 
+  /** The event of a message of this user came before the answer: show it once. @param {string} text */
+  confirm(text) {
+    const draft = [...this.drafts.values()].find((each) => each.text === text && !each.problem);
+    if (draft) this.drafts.delete(draft.id);
+  }
+
   #put(shelf, id, news) {
+    if (this.#gone.has(id)) return;
+    this.#changed.add(id);
     const known = shelf.get(id);
     if (known && news.revision !== undefined && news.revision < known.revision) return; // an answer overtook the event
     if (!known) this.arrived.add(id);
@@ -157,14 +190,19 @@ export class Room {
   }
 }
 
-/** What was read, except where something newer is known. With `isKept`, known things that were not read stay. */
-function merged(read, known, { isKept = false } = {}) {
-  const all = new Map(isKept ? known : []);
-  for (const thing of read) {
-    const other = known.get(thing.id);
-    all.set(thing.id, other && other.revision > thing.revision ? other : thing);
-  }
-  return new Map([...all].sort(([, one], [, other]) => (one.number ?? 0) - (other.number ?? 0)));
+/**
+ * What was read. Things that changed since the reading began are as they are known.
+ * @param {any[]} read @param {Map<string, any>} known @param {Set<string>} changed  ids
+ */
+function merged(read, known, changed) {
+  const all = new Map(read.filter(({ id }) => !changed.has(id)).map((thing) => [thing.id, thing]));
+  for (const id of changed) if (known.has(id)) all.set(id, known.get(id));
+  return all;
+}
+
+/** @param {Map<string, any>} messages */
+function byNumber(messages) {
+  return new Map([...messages].sort(([, one], [, other]) => one.number - other.number));
 }
 
 const numbers = (messages) => [...messages.values()].map(({ number }) => number);

@@ -15,7 +15,7 @@ export function approvalList(room, me, showsAll) {
     h(
       "div",
       { class: "section-head" },
-      h("h2", { id: "approvals-title" }, "Approvals", badge(pending.length)),
+      h("h2", { id: "approvals-title", "data-key": "approvals-title", tabindex: -1 }, "Approvals", badge(pending.length)),
       room.canEdit && h("button", { type: "button", class: "primary small", "data-action": "requestApproval" }, icon("add"), "Request"),
     ),
     pending.length === 0 && h("p", { class: "card empty", "data-key": "none" }, "Nothing waits for a decision."),

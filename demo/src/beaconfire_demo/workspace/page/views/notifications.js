@@ -30,6 +30,7 @@ function row({ id, title, body, createdAt, readAt, workspaceId, link }, room) {
       "span",
       { class: "note-buttons" },
       isHere && h("button", { type: "button", class: "plain small", "data-action": "showApproval", "data-id": link, "data-note": id }, "Show"),
+      workspaceId !== room.id && h("a", { class: "button small", href: `#/workspace/${workspaceId}` }, "Open"),
       !readAt && h("button", { type: "button", class: "plain small", "data-action": "markRead", "data-id": id, "aria-label": `Mark “${title}” as read` }, "Mark as read"),
     ),
   );

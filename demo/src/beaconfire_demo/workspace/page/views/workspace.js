@@ -31,7 +31,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
   let isLeft = false;
   /** The loaded state contains every event up to this cursor. */
   let loadedUpTo = "";
-  const shown = { notifications: false, allDecided: false, status: "online" };
+  const shown = { notifications: false, allDecided: false, status: "online", forgetStatus: () => {} };
   /** @type {ReturnType<typeof follow> | undefined} */
   let live;
 
@@ -40,7 +40,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
     render: () => bodyOf(phase, { room, me, problem, shown, live }),
     actions: {
       ...actionsOf({ api, room, me, client, toasts, shown, draw: () => draw(), typing: () => live?.typing, find: (key) => screen.find(key) }),
-      ...memberActions({ id, api, world: room, thing: "workspace", reload: () => loading.run() }),
+      ...memberActions({ id, api, world: room, thing: "workspace", reload: () => reloadMembers() }),
       reload: () => loading.run(),
     },
     onError,
@@ -75,6 +75,15 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
   };
   const loading = new Loading({ client, load, onFailure });
 
+  const reloadMembers = async () => {
+    try {
+      await room.loadMembers();
+      draw();
+    } catch {
+      loading.run(); // until it works
+    }
+  };
+
   function leave() {
     if (isLeft) return;
     isLeft = true;
@@ -85,9 +94,10 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
   /** Hear everything after the cursor of the loaded state. */
   function follow(cursor) {
     const onEvent = (event, frame) => {
-      if (event.type === "member_changed") return void loading.run();
+      if (event.type === "member_changed") return void reloadMembers();
       if (isContained(frame.offset, loadedUpTo)) return;
       room.apply(event);
+      if (event.type === "chat.message" && event.payload.senderId === me.id) room.confirm(event.payload.text);
       draw();
       if (event.type === "agent.status.changed") flash(screen.find(`${event.payload.agentId}-words`));
     };
@@ -104,20 +114,21 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
     const onReady = () => cursor === null && loading.run(); // loaded before the stream existed
     const handlers = { onEvent, onReady, onResync, onLeft: leave, onError: refused };
     const workspace = client.subscribe(`workspace:${id}`, handlers, { cursor });
-    const presence = watchPresence(client, `workspace:${id}`);
+    const present = watchPresence(client, `workspace:${id}`);
     const own = client.subscribe(`user:${me.id}`, { onEvent: hearOwn, onResync }, { cursor, types: ["notification.new", "notification.read"] });
     const typing = watchTyping(client, `workspace:${id}/chat:${CHAT}`);
-    const offs = [presence.users.subscribe(draw), typing.users.subscribe(draw), client.on("role", onRole)];
+    const offs = [present.users.subscribe(draw), typing.users.subscribe(draw), client.on("role", onRole)];
     return {
-      presence: presence.users,
+      presence: present.users,
       typing,
       close() {
         for (const off of offs) off();
+        shown.forgetStatus();
+        if (shown.status !== "online") keepStatus(client, "online")(); // says it once
+        present.close();
         typing.close();
-        presence.close();
         workspace.unsubscribe();
         own.unsubscribe();
-        if (shown.status !== "online") keepStatus(client, "online");
       },
     };
   }
@@ -213,6 +224,7 @@ function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find })
       if (!approval || room.decisions.has(approval.id)) return;
       room.decisions.set(approval.id, dataset.status);
       draw();
+      focusNext();
       try {
         const key = new Once().keyFor({ ...body, at: approval.id });
         room.putApproval((await api.decide(id, approval.id, body, approval.revision, key)).thing);
@@ -234,7 +246,7 @@ function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find })
         submit: "Delete",
         onSubmit: async () => {
           await api.deleteApproval(id, dataset.id);
-          room.approvals.delete(dataset.id);
+          room.dropApproval(dataset.id);
           draw();
         },
       });
@@ -290,7 +302,8 @@ function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find })
 
     setStatus: (select) => {
       shown.status = select.value;
-      keepStatus(client, select.value);
+      shown.forgetStatus();
+      shown.forgetStatus = keepStatus(client, select.value);
       draw();
     },
     showAll: () => {
@@ -313,6 +326,12 @@ function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find })
     markRead: ({ dataset }) => markRead([dataset.id]),
     markAllRead: () => markRead(room.unread.map(({ id: each }) => each).slice(0, 50)),
   };
+
+  /** The button that was pressed is gone: users of a keyboard go on with the next approval. */
+  function focusNext() {
+    const [next] = room.sorted.pending;
+    (next ? find(next.id) : find("approvals-title"))?.focus({ preventScroll: true });
+  }
 
   async function markRead(ids) {
     room.markRead(ids);
