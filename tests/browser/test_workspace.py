@@ -206,6 +206,7 @@ async def test_removed_member_leaves_the_page_and_a_stranger_sees_nothing(desk: 
     viewer, owner = await desk.seat("Viewer"), await desk.seat("Owner")
     await owner.page.get_by_role("button", name="Remove Viewer").click()
     await owner.page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    await expect(owner.page.get_by_role("dialog")).to_have_count(0)
     await expect(viewer.page.get_by_role("heading", name="Workspaces")).to_be_visible()
     await expect(viewer.page.get_by_role("link", name=demo.workspace.WORKSPACE)).to_have_count(0)
     await owner.page.get_by_label("E-mail of a user").fill("viewer@demo.example")
