@@ -317,6 +317,15 @@ async def test_token_is_renewed_although_its_endpoint_fails_and_hangs_once(gatew
     assert states == [State.CONNECTING, State.CONNECTED]
 
 
+async def test_token_function_that_returns_no_token_is_a_failed_attempt(gateway: Gateway) -> None:
+    async def get_token(_reason: TokenReason) -> str:
+        return None  # type: ignore[return-value]
+
+    with pytest.raises(ConnectionFailed, match="expected a token, got NoneType"):
+        async with connect(gateway.url, get_token, max_attempts=1):
+            pass
+
+
 async def test_token_that_is_refused_for_good_ends_the_connection(gateway: Gateway) -> None:
     async def get_token(_reason: TokenReason) -> str:
         raise TokenRefused("signed out")
@@ -365,7 +374,7 @@ async def test_client_stops_after_its_attempts_and_goes_on_when_it_is_told(gatew
         events = await take(room, 1)
 
     assert failed.value.code == "unreachable"
-    assert (stopped.state, stopped.attempt) == (State.ERROR, 0)
+    assert (stopped.state, stopped.attempt) == (State.ERROR, 2)
     assert ids(events) == ["missed"]
     assert [status.attempt for status in diary.states if status.state is State.CONNECTING][:3] == [1, 2, 2]
 
@@ -449,9 +458,13 @@ async def test_users_in_a_room_are_told_with_their_status(gateway: Gateway, tran
     assert set(here.users) == {"viewer"}
 
 
-async def test_users_who_type_are_told_until_they_stop(gateway: Gateway) -> None:
+@each_way
+async def test_users_who_type_are_told_until_they_stop(gateway: Gateway, transport: Transport) -> None:
     url, auth = gateway.url, gateway.auth
-    async with connect(url, auth.token("viewer")) as viewer, connect(url, auth.token("owner")) as owner:
+    async with (
+        connect(url, auth.token("viewer"), transport=transport) as viewer,
+        connect(url, auth.token("owner"), transport=transport) as owner,
+    ):
         watched, other = viewer.room(ROOM), owner.room(ROOM)
         await asyncio.gather(watched.ready(), other.ready())
         changes = watched.typing_changes()

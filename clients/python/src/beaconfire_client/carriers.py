@@ -136,17 +136,27 @@ class HttpCarrier(Carrier):
         self._report = report
         self._link = HttpLink(way)
         self._has_connect = asyncio.Event()
+        self._saying: set[asyncio.Task[None]] = set()
+        """Messages on their way beside the stream."""
         self._is_stale = False
         """Whether something is to be sent since the request was made."""
         self._waiting: asyncio.Task[Any] | None = None
         """What may be given up for something that is to be sent."""
 
     def send(self, message: Message) -> None:
-        if self._link.send(message):
-            self._is_stale = True
-            if self._waiting is not None:
-                self._waiting.cancel()
+        request = self._link.beside(message)
+        if request is not None:
+            saying = asyncio.create_task(self._say(request, message))
+            self._saying.add(saying)
+            saying.add_done_callback(self._saying.discard)
+        elif self._link.send(message):
+            self._interrupt()
         self._has_connect.set()
+
+    def _interrupt(self) -> None:
+        self._is_stale = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def run(self) -> End:
         self._report.opened()  # there is nothing to open before the first message
@@ -160,6 +170,20 @@ class HttpCarrier(Carrier):
         except LinkEnded as end:
             await self._report.received(list(self._link.last_words(end)))
             return End(end.code, end.reason)
+        finally:
+            for saying in self._saying:
+                saying.cancel()
+            await asyncio.gather(*self._saying, return_exceptions=True)
+
+    async def _say(self, request: Request, message: Message) -> None:
+        try:
+            async with asyncio.timeout(request.timeout_s), await self._post(request) as response:
+                is_taken = response.status == 202
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            is_taken = False
+        if not is_taken:
+            self._link.went_wrong(message)
+            self._interrupt()
 
     async def _ask(self, request: Request) -> None:
         # What is sent must be answered. Only a request that merely waits is given up.

@@ -107,6 +107,7 @@ class Client:
         self._sights: dict[int, asyncio.Future[None]] = {}
         self._full: set[Room] = set()
         """The rooms whose consumers the connection must wait for."""
+        self._is_carrying_out = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
         self._changed = asyncio.Event()
@@ -138,9 +139,10 @@ class Client:
         self._is_closed = True
         self._carry_out()
         self._wake()
-        for task in self._tasks:
+        tasks = self._tasks - {asyncio.current_task()}  # `get_token` may close the client
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._owns_http and self._http is not None:
             await self._http.close()
 
@@ -273,9 +275,16 @@ class Client:
     # Carrying out what the core says.
 
     def _carry_out(self) -> None:
-        while todo := self._core.actions():
-            for action in todo:
-                self._do(action)
+        """Do what the core says, in its order. What an action leads to comes after all that was said before."""
+        if self._is_carrying_out:
+            return
+        self._is_carrying_out = True
+        try:
+            while todo := self._core.actions():
+                for action in todo:
+                    self._do(action)
+        finally:
+            self._is_carrying_out = False
         self._set_alarm()
 
     def _do(self, action: Action) -> None:
@@ -338,6 +347,8 @@ class Client:
         try:
             async with asyncio.timeout(self._token_timeout_s):
                 token = self._get_token if isinstance(self._get_token, str) else await self._get_token(reason)
+            if not isinstance(token, str) or not token:
+                raise TypeError(f"expected a token, got {type(token).__name__}")
         except TokenRefused as refusal:
             self._core.token_failed(number, f"No token: {refusal}", is_final=True)
         except TimeoutError:

@@ -99,8 +99,8 @@ class Room:
     async def close(self) -> None:
         """Leave the room, unless others of this client are in it. The iteration ends."""
         self._is_closed = True
-        self._owner.leave(self)
-        self.wake()
+        self._queue.clear()
+        self._go()
 
     async def __aenter__(self) -> Self:
         return self
@@ -204,7 +204,12 @@ class Room:
 
     def _finish(self, end: BeaconfireError) -> None:
         self._end = end
+        self._go()
+
+    def _go(self) -> None:
+        """Leave the room. The connection must not wait for its consumer any more."""
         self._owner.leave(self)
+        self._has_space.set()
         self.wake()
 
     def _made_space(self) -> None:

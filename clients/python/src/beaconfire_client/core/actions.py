@@ -37,7 +37,7 @@ class Status:
 
     state: State = State.DISCONNECTED
     attempt: int = 0
-    """The number of the current or next attempt, from 1. 0 if there is none."""
+    """The number of the current or next attempt, from 1. In the state `error`, how many have failed. Else 0."""
     max_attempts: int | None = MAX_ATTEMPTS
     is_reconnect: bool = False
     """Whether there was a connection before."""

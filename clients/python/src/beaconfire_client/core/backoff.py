@@ -40,6 +40,11 @@ class Backoff:
         return min(self._failures + 1, self.max_attempts or self._failures + 1)
 
     @property
+    def failures(self) -> int:
+        """How many attempts in a row have failed."""
+        return self._failures
+
+    @property
     def is_exhausted(self) -> bool:
         return self.max_attempts is not None and self._failures >= self.max_attempts
 

@@ -476,7 +476,7 @@ class Connection:
 
     def _stop(self, reason: Reason) -> None:
         self._hang_up()
-        self._set_state(State.ERROR, reason=reason)
+        self._set_state(State.ERROR, attempt=self._backoff.failures, reason=reason)
 
     def _hang_up(self) -> None:
         self._drop_attempt()

@@ -30,7 +30,7 @@ _MAX_WAIT_S = 60
 class Request:
     """A POST to a path of the gateway. `timeout_s` is for the answer or, in a stream, for each piece of it."""
 
-    path: Literal["sse", "poll"]
+    path: Literal["sse", "poll", "sse/messages"]
     body: Message
     timeout_s: float
 
@@ -72,6 +72,8 @@ class HttpLink:
     _wait_s: int = 25
     _is_degraded: bool = False
     _is_acknowledged: bool = False
+    _is_streaming: bool = False
+    """Whether a stream is open, whose session takes messages."""
 
     def send(self, message: Message) -> bool:
         """Take a message of the client. Returns whether a request that waits must be given up for it."""
@@ -95,6 +97,7 @@ class HttpLink:
 
     def next_request(self) -> Request:
         """Return what to ask the gateway now."""
+        self._is_streaming = False
         if self._outbox:
             for one in self._outbox:
                 one.tries += 1
@@ -106,6 +109,21 @@ class HttpLink:
             return Request("sse", self._body(), 2.0 * min(_WRITES_EVERY_S, self._wait_s))
         return self._poll(self._wait_s)
 
+    def beside(self, message: Message) -> Request | None:
+        """Return how to send a message while the stream stays open, or None if it is sent in another way.
+
+        The reply comes in the stream. If the answer is not 202, that session is gone: call `went_wrong`.
+        """
+        if message["type"] != "typing" or not self._is_streaming:
+            return None
+        return Request("sse/messages", {"sessionId": self._session_id, "messages": [message]}, SLACK_S)
+
+    def went_wrong(self, message: Message) -> None:
+        """A message could not be sent beside the stream. The request that waits is out of date."""
+        self._is_streaming = False
+        error = {"code": "unavailable", "message": "The stream's session is gone"}
+        self._ready.append({"type": "reply", "id": message["id"], "success": False, "error": error})
+
     def ready(self) -> list[Frame]:
         """Return answers that need no request."""
         frames, self._ready = self._ready, []
@@ -113,7 +131,9 @@ class HttpLink:
 
     def heard(self, event: StreamEvent) -> list[Frame]:
         """Take an event of the stream. Raises LinkEnded at the last one."""
-        if event.name == "close":
+        if event.name == "connection.ack":
+            self._is_streaming = True
+        elif event.name == "close":
             end = json.loads(event.data)
             raise LinkEnded(end["code"], end.get("reason") or "")
         frames = [one for frame in read_frames(event.data) for one in self._receive(frame)]
