@@ -18,7 +18,7 @@ fetched = || { echo "$(1) could not be downloaded (see above). Check the network
 containers = if timeout 10 docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory test-containers; else \
 	echo "The tests of containers were left out, because no Docker engine is reachable. make test-containers installs one and runs them."; fi
 
-.PHONY: help setup up test test-containers check format generate migration faults bench wheels packages browser postgresql languages proxies clean
+.PHONY: help setup up test test-containers check format generate migration faults bench wheels packages browser postgresql languages proxies monitoring clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,9 +61,12 @@ languages: ## install Go, Node, curl, cc and Redis for the tests of examples/ an
 	@deploy/install-languages.sh $(call fetched,What the examples' tests need,/etc/apt/sources.list)
 
 proxies: ## install nginx and HAProxy for the tests of deploy/proxy, if they are missing
-	@deploy/install-proxies.sh $(call fetched,What the tests of proxies need,/etc/apt/sources.list)
+	@deploy/install-packages.sh "the tests of deploy/proxy" nginx=nginx-light haproxy=haproxy $(call fetched,What the tests of proxies need,/etc/apt/sources.list)
 
-test: setup browser postgresql languages proxies ## run all tests (they start their own nats-server, PostgreSQL, services and browser)
+monitoring: ## install Prometheus for the tests of deploy/alerts and deploy/grafana, if it is missing
+	@deploy/install-packages.sh "the tests of deploy/alerts and deploy/grafana" prometheus=prometheus $(call fetched,What the tests of monitoring need,/etc/apt/sources.list)
+
+test: setup browser postgresql languages proxies monitoring ## run all tests (they start their own nats-server, PostgreSQL, services and browser)
 	@$(SCRATCH) $(RUN) pytest -n $(JOBS) --dist worksteal --ignore tests/containers $(ARGS)
 	@$(if $(ARGS)$(filter no,$(CONTAINERS)),true,$(containers))
 

@@ -21,8 +21,10 @@ from beaconfire_kit.catalogue.asyncapi import asyncapi
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_publisher import openapi as publisher_openapi
 from scripts.derived import conformance, error_table, resync_table
+from scripts.derived.dashboard import dashboard
 from scripts.derived.marked import fill
 from scripts.derived.message_typings import message_typings
+from scripts.derived.metrics_page import metrics_page
 from scripts.derived.schema import schemas
 from scripts.derived.settings_page import settings_page
 
@@ -79,6 +81,8 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/openapi.json": lambda: _json(publisher_openapi.document()),
     "docs/reference/openapi-auth.json": lambda: _json(auth_openapi.document()),
     "docs/reference/settings.md": settings_page,
+    "docs/reference/metrics.md": metrics_page,
+    "deploy/grafana/beaconfire.json": dashboard,
     "clients/js/src/errors.js": error_table.script,
     "clients/python/src/beaconfire_client/core/error_table.py": error_table.module,
     "clients/js/src/verdicts.js": error_table.verdicts,

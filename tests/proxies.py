@@ -35,7 +35,7 @@ async def proxied(
     site = _under_prefix(kind, _read(_FILES[kind])) if under_prefix else _read(_FILES[kind])
     command = _KINDS[kind](site, folder, port, ends)
     program = shutil.which(command[0], path=f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin")
-    assert program, f"{command[0]} is missing: deploy/install-proxies.sh installs it"
+    assert program, f"{command[0]} is missing: `make proxies` installs it"
     with (folder / "proxy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(program, *command[1:], stdout=log, stderr=log, cwd=folder)
     try:

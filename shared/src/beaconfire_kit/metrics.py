@@ -11,9 +11,11 @@ sets of words (a reason, a type), never a room, user or offset.
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 
-__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "Histogram", "Tally", "render"]
+__all__ = ["CONTENT_TYPE", "LATENCIES", "Counter", "Gauge", "Histogram", "Tally", "render"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+LATENCIES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+"""Buckets (seconds) for a step of an event's way from its commit to a socket."""
 
 
 _tallies: "list[Tally]" = []

@@ -58,6 +58,11 @@ FOUND = metrics.Counter(
     "beaconfire_outbox_events_already_stored_total",
     "Events that a lookup found in the stream, so they were not published again.",
 )
+STORED_AFTER = metrics.Histogram(
+    "beaconfire_outbox_store_latency_seconds",
+    "Time from writing an event's row until the broker has acknowledged the event.",
+    buckets=metrics.LATENCIES,
+)
 BATCHES = metrics.Counter(
     "beaconfire_outbox_batches_total",
     "Atomic batches that the broker stored, or did not store, so that each event was published by itself.",
@@ -484,11 +489,13 @@ class Relay:
 
     def _note_done(self, row: Row[Any], offset: int | None, refused: str | None = None, *, life: int) -> None:
         """Remember that the broker has stored or refused an event, and have its row marked."""
+        now = datetime.now(UTC)
         self._acknowledged_at = time.monotonic()
         self._in_trouble.pop(first_pair(row.subject), None)
         if offset is not None:
+            STORED_AFTER.observe(max(0.0, (now - row.created_at).total_seconds()))
             self.outbox.remember(row.event_id, self.outbox.position.acknowledged(offset, life))
-        self._unmarked[row.id] = _Mark(row.id, datetime.now(UTC), offset, refused)
+        self._unmarked[row.id] = _Mark(row.id, now, offset, refused)
         self._to_mark.set()
 
     def _not_acknowledged(self, root: str, began: float, reason: str) -> None:

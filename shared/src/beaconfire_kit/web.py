@@ -26,8 +26,8 @@ log = logs.get(__name__)
 
 REQUESTS = metrics.Histogram(
     "beaconfire_http_request_duration_seconds",
-    "Time to answer an HTTP request, by method and status.",
-    ["method", "status"],
+    "Time to answer an HTTP request, by method, route and status. The route is `other` for an unknown path.",
+    ["method", "route", "status"],
 )
 
 MAX_BODY_BYTES = 64 * 1024
@@ -369,9 +369,15 @@ async def _measure(request: web.Request, handler: Handler) -> web.StreamResponse
         status = 101 if request.get(HANDED_OVER) else 499  # 499: nginx's word for "the client left"
         raise
     finally:
-        # The other words that HTTP knows are a caller's to choose, and each would be a time series of its own.
+        # Other methods and paths are a caller's to choose, and each would be a time series of its own.
         method = request.method if request.method in _METHODS else "other"
-        REQUESTS.labels(method, status).observe(time.perf_counter() - started)
+        REQUESTS.labels(method, _route_of(request), status).observe(time.perf_counter() - started)
+
+
+def _route_of(request: web.Request) -> str:
+    """The path of a request as its route declares it: `/v1/campaigns/{campaign_id}`."""
+    resource = request.match_info.route.resource
+    return "other" if resource is None else resource.canonical
 
 
 @web.middleware

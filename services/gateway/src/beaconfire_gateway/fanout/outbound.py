@@ -22,6 +22,7 @@ from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub, Recipients, S
 from beaconfire_gateway.fanout.targets import Target, Writer
 from beaconfire_gateway.wire.wire import Wire
+from beaconfire_kit import metrics
 
 SLICE = 1_000
 """Writes in one turn of the loop: about 10 ms of a core, most of it the kernel's."""
@@ -31,6 +32,13 @@ LISTEN_FROM_S = 0.001
 """Listening delays an event by at least one turn of the loop, which a shorter writing is not worth."""
 BATCH_BYTES = 65_536
 """Of events queued at a time: no more than that, or one larger event, is written to a socket that is full."""
+
+
+WRITTEN_AFTER = metrics.Histogram(
+    "beaconfire_gateway_write_latency_seconds",
+    "Time from hearing the first of the events that are written together until all of these are written.",
+    buckets=metrics.LATENCIES,
+)
 
 
 class Addressee(Protocol):
@@ -151,9 +159,11 @@ _Job = _One | _Lists | _Each | _Then
 class _Batch:
     """Events that wait to be joined, in order, with the sessions that get each."""
 
-    __slots__ = ("_overlap", "bytes", "data", "offset", "order")
+    __slots__ = ("_overlap", "bytes", "data", "offset", "order", "since")
 
     def __init__(self) -> None:
+        self.since = 0.0
+        """When its first event was put into it."""
         self.order: list[tuple[Recipients, bytes]] = []
         # The same object stands for the same sessions: their events are joined once for all of them.
         self.data: dict[Recipients, list[bytes]] = {}
@@ -218,6 +228,7 @@ class Outbound(Generic[S]):
         self._queued = 0  # bytes that the jobs may hold for one session
         self._bounded_to = batch_bytes  # up to so many bytes of the batch, no session's share is too large
         self._scheduled = False
+        self._since = 0.0  # when the first event of the jobs was put here
         self._took = 0.0  # how long writing the jobs took so far
         self._listen_until = 0.0
         self._looked_at = 0  # events that were pending when it was last decided to go on listening
@@ -263,6 +274,7 @@ class Outbound(Generic[S]):
             self._bound(entry.size)
             batch = self._batch
         if not batch.order:
+            batch.since = self._clock()
             self._schedule()
         route = entry.route
         if recipients is None:
@@ -294,6 +306,8 @@ class Outbound(Generic[S]):
         if not self._batch.order:
             return
         batch, self._batch = self._batch, _Batch()
+        if not self._jobs:
+            self._since = batch.since
         self._queued += batch.bytes if batch.bytes <= self._batch_bytes // 4 else batch.largest_share()
         self._bounded_to = max(0, self._batch_bytes - self._queued)
         self._jobs += batch.jobs(self._jobs[-1].offset if self._jobs else self._written)
@@ -343,6 +357,7 @@ class Outbound(Generic[S]):
         self._took += ended - began
         self._looked_at = 0
         if not self._jobs:
+            WRITTEN_AFTER.observe(ended - self._since)
             if self._took >= LISTEN_FROM_S:
                 self._listen_until = ended + min(LISTEN_S, LISTEN_TIMES * self._took)
             self._took = 0.0

@@ -46,6 +46,9 @@ from beaconfire_kit.tokens import Claims
 
 log = logs.get(__name__)
 
+CONNECTS = metrics.Counter(
+    "beaconfire_gateway_connects_total", "Attempts to connect, by outcome: `accepted` or the error code.", ["outcome"]
+)
 RECONNECTS = metrics.Counter(
     "beaconfire_gateway_reconnects_total",
     "Clients that connected again after a lost connection, by the close code that they saw.",
@@ -103,6 +106,7 @@ def _refuse(session: Session, incoming: Incoming, error: BeaconfireError) -> Non
     if session.state is State.CONNECTING or isinstance(incoming, Refresh):
         error = _counted(session, error)
     if session.state is State.CONNECTING:
+        CONNECTS.labels(error.code.code).inc()
         if isinstance(error, LimitReached):
             LIMITED.labels(error.limit).inc()
             if error.retry_after_ms is not None:  # a close frame has no place for it
@@ -230,6 +234,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
     replaced = find_replaced(session, claims.user_id, request)
     check_places(session, claims.user_id, replaced)
     session.begin(claims)
+    CONNECTS.labels("accepted").inc()
     if gateway.attendance is not None and request.status is not Status.ONLINE:
         gateway.attendance.set_status(session, request.status)
     if replaced is not None:

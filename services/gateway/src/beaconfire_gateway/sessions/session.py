@@ -66,6 +66,11 @@ LAGGING = metrics.Counter(
 RESYNCS = metrics.Counter(
     "beaconfire_gateway_resyncs_total", "Times that a client was sent `resync`, by reason.", ["reason"]
 )
+CLOSED = metrics.Counter(
+    "beaconfire_gateway_sessions_closed_total",
+    "Sessions that ended, by close code: `none` if the client left, its network failed, or its poll was answered.",
+    ["code"],
+)
 REPLACED = metrics.Counter(
     "beaconfire_gateway_sessions_replaced_total", "Sessions replaced by another connection of the same user."
 )
@@ -87,6 +92,7 @@ MAKE_WAY_S = 1
 TOKEN_WARNING_S = 60
 EXPIRED_GRACE_S = 1
 """A session outlives its token by this much (seconds), so that a refresh on its way still arrives."""
+_REPLACED_CODE, _NO_CODE = 1000, "none"
 _PROBE, _BEAT = 1, 2
 """What `_silence` counts: whether a probe is unanswered, and how many of the last beats are."""
 
@@ -284,7 +290,7 @@ class Session(ABC):
     def lost(self) -> None:
         """The connection is gone."""
         if self.state is not State.CLOSED:
-            self._end()
+            self._end(_NO_CODE)
 
     # Calls of the gateway.
 
@@ -306,7 +312,7 @@ class Session(ABC):
             return
         user, reason = self.user_id or None, error.message
         log.info("closing session", session=self.id, user=user, code=error.close_code, reason=reason)
-        self._end()
+        self._end(error.close_code)
         self.connection.hang_up(self, error)
 
     def make_way(self) -> None:
@@ -316,7 +322,7 @@ class Session(ABC):
         """
         REPLACED.inc()
         log.info("replaced", session=self.id, user=self.user_id)
-        self._end()
+        self._end(_REPLACED_CODE)
         farewell = _Farewell(self)
         self.gateway.connecting.add(farewell)
         self.gateway.timers.after(MAKE_WAY_S, farewell)
@@ -336,7 +342,7 @@ class Session(ABC):
         """End it because its client is gone."""
         SILENT.inc()
         log.info("no sign of life", session=self.id, user=self.user_id)
-        self._end()
+        self._end(_NO_CODE)
         self.connection.abort(self)
 
     def remaining(self) -> dict[str, int]:
@@ -529,7 +535,7 @@ class Session(ABC):
     def move_away(self) -> Sequence[bytes]:
         """End it, because it goes on in another process. Return the messages that wait for an answer (`moving`)."""
         waiting = self._waiting or ()
-        self._end()
+        self._end(_NO_CODE)
         return waiting
 
     def resync_of(self, rooms: Iterable[str], cause: ResyncCause, cursor: str | None) -> Resync:
@@ -715,8 +721,9 @@ class Session(ABC):
 
     # Its end.
 
-    def _end(self) -> None:
+    def _end(self, code: int | str) -> None:
         """Leave everything: no write of a later event reaches the connection."""
+        CLOSED.labels(code).inc()
         gateway, connected = self.gateway, self.state is not State.CONNECTING
         gateway.outbound.seal()
         for subscription in self.rooms.values():

@@ -43,7 +43,7 @@ from typing import Protocol
 from beaconfire_gateway.fanout.checking import NOT_EVENTS, Stored
 from beaconfire_gateway.stream.broker_contact import RETRY_S, BrokerContact
 from beaconfire_gateway.stream.check_schedule import SILENCE_S, CheckSchedule
-from beaconfire_gateway.stream.live_messages import FOREIGN, parse_live
+from beaconfire_gateway.stream.live_messages import FOREIGN, parse_live, stored_at
 from beaconfire_gateway.stream.repair import MAX_BEHIND, YOUNG_S, OtherStream, Repair, Trail
 from beaconfire_gateway.stream.replay import Reader
 from beaconfire_gateway.stream.sequence import Sequence
@@ -57,8 +57,15 @@ log = logs.get(__name__)
 HEARD = metrics.Tally(
     metrics.Counter("beaconfire_gateway_live_messages_total", "Messages of the stream that arrived on the live path.")
 )
+HEARD_AFTER = metrics.Histogram(
+    "beaconfire_gateway_hear_latency_seconds",
+    "Time from the broker's storing of an event until the gateway heard it, of one event in 32. The broker's clock and "
+    "the gateway's count.",
+    buckets=metrics.LATENCIES,
+)
 POSITION = metrics.Gauge("beaconfire_gateway_position", "Offset of the last message of the stream that was delivered.")
 
+SAMPLE = 32
 HEAR_TICK_S = 0.25
 FRESH_S = 5.0
 """A position not shown to be the end of the stream for this long is stale: the gateway is not ready."""
@@ -516,6 +523,8 @@ class Intake:
             schedule.doubt()  # a late copy of a message that was read, or the stream was recreated
         elif self._sequence.hear(offset, stored):
             schedule.fresh_at = schedule.heard_at
+            if not offset % SAMPLE:
+                HEARD_AFTER.observe(max(0.0, time.time() - stored_at(headers)))
             self._trail.last_headers = headers
             if not self._contact.answers:  # under load there may be no silence, and so no probe, for a long time
                 schedule.alarm()
