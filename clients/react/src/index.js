@@ -1,3 +1,5 @@
+"use client";
+
 /** React hooks and components for Beaconfire. Each of them works on the server, and under StrictMode. */
 
 export { useAgents } from "./agents.js";
@@ -7,10 +9,11 @@ export { useChat } from "./chat.js";
 export { useWebSocket } from "./connection.js";
 export { ConnectionIndicator } from "./indicator.js";
 export { useNotifications } from "./notifications.js";
+export { useOptimistic } from "./optimistic.js";
 export { usePresence, usePresenceStatus, useSelection, useTyping } from "./presence.js";
 export { BeaconfireProvider, useWebSocketConnection } from "./provider.js";
 export { useRoomState } from "./room_state.js";
-export { useCampaign, useSettlement, useStructure, useSubscription } from "./subscription.js";
+export { useCampaign, useSettlement, useStore, useStructure, useSubscription } from "./subscription.js";
 export { ToastProvider, useToasts } from "./toasts.js";
 
 /** @typedef {import("./agents.js").Agent} Agent */
@@ -19,6 +22,10 @@ export { ToastProvider, useToasts } from "./toasts.js";
 /** @typedef {import("./chat.js").ChatMessage} ChatMessage */
 /** @typedef {import("./connection.js").ConnectionState} ConnectionState */
 /** @typedef {import("./notifications.js").Notification} Notification */
+/**
+ * @template Value
+ * @typedef {import("./optimistic.js").OptimisticValue<Value>} OptimisticValue
+ */
 /** @typedef {import("./provider.js").BeaconfireProviderProps} BeaconfireProviderProps */
 /** @typedef {import("./room_state.js").Progress} Progress */
 /** @typedef {import("./toasts.js").EventToasts} EventToasts */

@@ -119,7 +119,8 @@ export function useStatus(subscription) {
 }
 
 /**
- * The value of one of the client's stores. Without a store, and on a server, it is `otherwise`.
+ * Return the value of one of the client's stores, such as `queue.pending`, and render again when it changes. Without a store, and
+ * on a server, it is `otherwise`.
  * @template Value
  * @param {import("@beaconfire/client").Store<Value> | null} store
  * @param {Value} otherwise

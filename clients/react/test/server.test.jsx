@@ -33,7 +33,9 @@ function Everything() {
   const { users } = library.useTyping("workspace:w1/chat:h1");
   const { items } = library.useSelection("workspace:w1");
   library.usePresenceStatus("away");
-  return JSON.stringify({ state, isConnected, rooms, isLoading, unread, count, lists: [approvals, agents, runs, messages, users, items] });
+  const { value, isPending } = library.useOptimistic("settlement:s1", 1);
+  const stored = library.useStore(null, "nothing");
+  return JSON.stringify({ state, isConnected, rooms, isLoading, unread, count, value, isPending, stored, lists: [approvals, agents, runs, messages, users, items] });
 }
 
 const page = (
@@ -64,6 +66,9 @@ test("a server renders every hook and component without a connection and without
     isLoading: true,
     unread: 0,
     count: 0,
+    value: 1,
+    isPending: false,
+    stored: "nothing",
     lists: [[], [], [], [], [], []],
   });
   expect(printed).not.toHaveBeenCalled();
