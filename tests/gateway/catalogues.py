@@ -102,3 +102,21 @@ def catalogue_with(*documents: dict[str, Any]) -> Catalogue:
     """Return a catalogue of our own events and these fragments."""
     pushed = [read_fragment(document) for document in documents]
     return Catalogue.of(2, {**builtin.fragments(), **{one.name: one for one in pushed}})
+
+
+def pictures() -> dict[str, Any]:
+    """Return a fragment with `picture.shown`, whose `thumbnail` and tiles are bytes."""
+    encoded = {"type": "string", "contentEncoding": "base64"}
+    tile = {"type": "object", "properties": {"data": {"anyOf": [encoded, {"type": "null"}]}}}
+    fields = {"thumbnail": encoded, "title": {"type": "string"}, "tiles": {"type": "array", "items": tile}}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Pictures", "version": "1"},
+        "x-beaconfire": {"fragment": "pictures"},
+        "channels": {
+            "picture": {
+                "address": "campaign.{campaignId}.picture.{pictureId}",
+                "messages": {"picture.shown": {"payload": {"type": "object", "properties": fields}}},
+            }
+        },
+    }

@@ -504,6 +504,7 @@ async def test_gateway_that_stops_ends_the_connection_and_its_client_resumes_els
 
 REMAINING = {
     "beaconfire.v1": '{"type": "ping", "id": 9, "remaining": true}',
+    "beaconfire.v1.msgpack": '{"type": "ping", "id": 9, "remaining": true}',
     "plain": '{"type": "ping", "payload": {"remaining": true}}',
     "socketio": '429["ping", {"remaining": true}]',
 }

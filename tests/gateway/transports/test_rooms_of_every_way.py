@@ -24,7 +24,7 @@ every_way_that_stays = pytest.mark.parametrize("way", [way for way in WAYS if wa
 async def _gateway(stream: NatsServer, auth: FakeAuth, way: Way) -> AsyncIterator[Gateway]:
     """A gateway on which every dialect joins the user's campaigns."""
     await push_notices(stream)
-    rooms = {"beaconfire.v1": AUTOMATIC, "plain": AUTOMATIC, "socketio": AUTOMATIC}
+    rooms = dict.fromkeys(("beaconfire.v1", "beaconfire.v1.msgpack", "plain", "socketio"), AUTOMATIC)
     async with running_gateway(stream, auth, transport=way.transport, automatic_rooms=rooms) as gateway:
         yield gateway
 

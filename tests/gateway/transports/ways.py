@@ -14,8 +14,10 @@ from typing import Any, ClassVar, get_args
 from urllib.parse import urlencode
 
 import aiohttp
+import msgspec
 
 from beaconfire_gateway.wire.messages import Message
+from beaconfire_gateway.wire.msgpack import SUBPROTOCOL as MSGPACK_SUBPROTOCOL
 from beaconfire_gateway.wire.native import BATCHING_SUBPROTOCOL, SUBPROTOCOL
 from tests.event_streams import Parser
 
@@ -278,11 +280,12 @@ def native_heard(message: Mapping[str, Any], epoch: str) -> Heard:
 
 class Native(Way):
     subprotocol = SUBPROTOCOL
+    makes_visitor: ClassVar[type[SocketVisitor]] = NativeVisitor
 
     @asynccontextmanager
     async def _open(self, hello: Hello) -> AsyncIterator[Visitor]:
         async with websocket(hello.url, self.path, hello.headers, self.subprotocol) as socket:
-            visitor = NativeVisitor(socket)
+            visitor = self.makes_visitor(socket)
             await visitor.send(json.dumps({"type": "connect", "id": 1, **hello.fields}))
             await visitor.start()
             yield visitor
@@ -298,6 +301,25 @@ class NativeInBatches(Native):
     """The events of one moment come as one message."""
 
     subprotocol = BATCHING_SUBPROTOCOL
+
+
+class MsgpackVisitor(NativeVisitor):
+    """`beaconfire.v1.msgpack`. What it sends is given in JSON, as that of the others."""
+
+    async def send(self, data: str) -> None:
+        await self._socket.send_bytes(msgspec.msgpack.encode(json.loads(data)))
+
+    async def _read(self) -> list[Heard]:
+        message = await self._socket.receive()
+        if message.type is not aiohttp.WSMsgType.BINARY:
+            raise Refused(self._socket.close_code or 0, {"message": message.extra})
+        return [native_heard(msgspec.msgpack.decode(message.data), self.cursor.partition(":")[0])]
+
+
+class Msgpack(Native):
+    dialect = "beaconfire.v1.msgpack"
+    subprotocol = MSGPACK_SUBPROTOCOL
+    makes_visitor = MsgpackVisitor
 
 
 # The plain protocol.
@@ -562,6 +584,7 @@ def _ways() -> Iterator[Way]:
     for transport, name, ends in (("handover", "", CLOSES), ("aiohttp", " on aiohttp", BY_AIOHTTP)):
         yield Native(f"native{name}", transport, says=CLOSES, ends=ends)
         yield NativeInBatches(f"native in batches{name}", transport, says=CLOSES, ends=ends)
+        yield Msgpack(f"msgpack{name}", transport, says=CLOSES, ends=ends)
         plain_says, plain_ends = ({**one, "token_invalid": 1008} for one in (CLOSES, ends))
         yield Plain(f"plain{name}", transport, says=plain_says, ends=plain_ends)
         yield EventStream(f"sse{name}", transport, path="/sse", says=STATUSES, ends=CLOSES, over=OVER_HTTP)

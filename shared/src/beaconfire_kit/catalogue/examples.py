@@ -144,6 +144,8 @@ class _Maker:
 
 
 def _text(name: str, schema: Mapping[str, Any]) -> str:
+    if schema.get("contentEncoding") == "base64":
+        return "AQID"
     if schema.get("format") in _BY_FORMAT:
         return _BY_FORMAT[schema["format"]]
     least, most = schema.get("minLength", 0), schema.get("maxLength", 1_000)

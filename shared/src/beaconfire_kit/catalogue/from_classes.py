@@ -140,9 +140,13 @@ def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
             return {"$ref": f"{_DEFINITIONS}{name}"} if name in kept else walk(definitions[name])
         # A field may be called `title`. Its value is then a schema and not a text.
         return {
-            key: walk(value)
-            for key, value in node.items()
-            if not (key == "title" and isinstance(value, str)) and (key, value) != ("additionalProperties", False)
+            **({"contentEncoding": "base64"} if node.get("format") == "base64" else {}),
+            **{
+                key: walk(value)
+                for key, value in node.items()
+                if not (key == "title" and isinstance(value, str))
+                and (key, value) not in (("additionalProperties", False), ("format", "base64"))
+            },
         }
 
     plain: dict[str, Any] = walk({key: value for key, value in schema.items() if key != "$defs"})

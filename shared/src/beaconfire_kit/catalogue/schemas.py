@@ -6,6 +6,7 @@ if not validator.is_valid(payload):
 """
 
 import json
+from base64 import b64decode
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -25,6 +26,7 @@ _VALIDATORS: Mapping[str, type[jsonschema_rs.Validator]] = {
 }
 # Eight times what a push accepts. So whatever another version's push accepted compiles in gateways.
 _COMPILED_PATTERN_BYTES = 8 * patterns.MAX_BYTES
+_BASE64 = "base64"
 _DFA_BYTES = 256 * 1024  # of each pattern's cache; the library's default of 2 MiB would be too much for a thousand
 
 
@@ -62,8 +64,37 @@ def _compiled(dialect: Dialect, schema: str) -> jsonschema_rs.Validator:
 
 def _validator(dialect: Dialect, schema: Any) -> jsonschema_rs.Validator:
     options = jsonschema_rs.RegexOptions(size_limit=_COMPILED_PATTERN_BYTES, dfa_size_limit=_DFA_BYTES)
-    validator = _VALIDATORS[dialect]
-    return validator(schema, offline=True, validate_formats=True, mask=MASK, pattern_options=options)
+    formats = None
+    if dialect == "2020-12":  # in which the library, unlike in draft-07, does not check encodings
+        schema, formats = _with_formats(schema), {_BASE64: _is_base64}
+    return _VALIDATORS[dialect](
+        schema, offline=True, validate_formats=True, mask=MASK, pattern_options=options, formats=formats
+    )
+
+
+def _with_formats(schema: Any) -> Any:
+    """Return the schema with a format of ours in the place of `contentEncoding: base64`."""
+    if isinstance(schema, list):
+        return [_with_formats(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found: dict[str, Any] = {}
+    for key, value in schema.items():
+        if (key in NAMED or key in ("definitions", "$defs")) and isinstance(value, dict):
+            found[key] = {name: _with_formats(one) for name, one in value.items()}
+        else:
+            found[key] = _with_formats(value) if key in ONE or key in LISTED else value
+    if found.get("contentEncoding") == "base64":
+        found["allOf"] = [*found.get("allOf", []), {"format": _BASE64}]
+    return found
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return True
 
 
 def without_contexts(schema: Any) -> Any:

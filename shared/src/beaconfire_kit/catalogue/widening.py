@@ -260,6 +260,8 @@ class _Comparison:
             if after and not _same(self.old_root, before, self.new_root, after):
                 keyword = next(iter(after))
                 yield self._broken(f"`{keyword}` changes, and a value that it allowed may become invalid.", keyword)
+        if "contentEncoding" in old and "contentEncoding" not in new:
+            yield self._broken("it was bytes for some clients, and would be a text.", "contentEncoding")
         for key in dict.fromkeys((*old, *new)):
             if key not in _COMPARED and not key.startswith("x-") and old.get(key) != new.get(key):
                 yield self._broken(f"`{key}` changes, whose meaning is unknown here.", key)

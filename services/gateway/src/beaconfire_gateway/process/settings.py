@@ -13,11 +13,11 @@ from pydantic_settings import NoDecode
 from beaconfire_gateway.process.static_files import check_folder
 from beaconfire_gateway.sessions.automatic_rooms import AutomaticRooms
 from beaconfire_gateway.sessions.limits import Limits
-from beaconfire_gateway.wire import native, plain, socketio
+from beaconfire_gateway.wire import msgpack, native, plain, socketio
 from beaconfire_kit.room_templates import RoomTemplateText
 from beaconfire_kit.settings import AsksAuth, BehindProxies
 
-_DIALECTS = (native.SUBPROTOCOL, plain.NAME, socketio.NAME)
+_DIALECTS = (native.SUBPROTOCOL, msgpack.SUBPROTOCOL, plain.NAME, socketio.NAME)
 _NAMESPACE = re.compile(r"/[^\s,?]{1,100}")
 
 

@@ -22,6 +22,7 @@ from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.sessions.timers import Timers
 from beaconfire_gateway.wire.messages import Degraded, InvalidMessage, Live, Message, Presence, Request, Status
 from beaconfire_kit import logs, metrics
+from beaconfire_kit.catalogue.binary_fields import BinaryFields
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.errors import BeaconfireError
@@ -275,6 +276,8 @@ class Gateway:
         self.users = users or Users(limits)
         self.door = door or Doorkeeper(limits)
         self.automatic_rooms = automatic_rooms or AutomaticRooms({}, {})
+        self.binary_fields = BinaryFields()
+        """The fields of events that are bytes, for wires that have such."""
         self.ring = Ring(max_bytes=ring_bytes, max_age_s=ring_age_s)
         self.outbound = Outbound(self.hub, call_soon, batch_bytes=batch_bytes, slice_sessions=slice_sessions)
         self.steps = FairQueue(call_soon, steps_per_turn=steps_per_turn)

@@ -190,9 +190,11 @@ class Delivery:
         gateway.ring.append(entry)
 
     def _use_catalogue(self) -> None:
-        """Conflate by the revision that counts for what comes next."""
+        """Go by the revision that counts for what comes next."""
         gateway, timeline = self._gateway, self._checker.timeline
         gateway.conflation.use(timeline.current, timeline.catalogues())
+        for catalogue in timeline.catalogues():
+            gateway.binary_fields.learn(catalogue)
         gateway.ring.least = gateway.conflation.held_behind
         for type_, kind in self._kinds.items():
             kind.put = self._put_for(type_)

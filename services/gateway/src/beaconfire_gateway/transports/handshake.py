@@ -12,8 +12,13 @@ from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports import plain
 from beaconfire_gateway.transports.admission import Admission, offered_token
 from beaconfire_gateway.transports.plain import AiohttpPlainWebSocket, PlainWebSocket
-from beaconfire_gateway.transports.subprotocols import PLAIN, PLAIN_RESUMING, SUBPROTOCOLS, Subprotocols
-from beaconfire_gateway.transports.websocket import AiohttpWebSocket, WebSocket
+from beaconfire_gateway.transports.subprotocols import BINARY, PLAIN, PLAIN_RESUMING, SUBPROTOCOLS, Subprotocols
+from beaconfire_gateway.transports.websocket import (
+    AiohttpBinaryWebSocket,
+    AiohttpWebSocket,
+    BinaryWebSocket,
+    WebSocket,
+)
 from beaconfire_gateway.transports.websocket_opening import (
     MakesAiohttps,
     MakesOurs,
@@ -31,7 +36,7 @@ class Handshake:
         self._gateway = gateway
         self._admission = admission
         self._opening = opening
-        self._subprotocols = Subprotocols()
+        self._subprotocols = Subprotocols(gateway.binary_fields)
         self._compresses = compression
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -64,9 +69,11 @@ class Handshake:
         self, request: web.Request, agreement: Agreement | None, subprotocol: str
     ) -> tuple[MakesOurs, MakesAiohttps]:
         wire, token = self._subprotocols.wire(subprotocol, agreement), offered_token(request)
+        is_binary = subprotocol in BINARY
+        ours, aiohttps = (BinaryWebSocket, AiohttpBinaryWebSocket) if is_binary else (WebSocket, AiohttpWebSocket)
         return (
-            partial(WebSocket, self._gateway, wire, offered_token=token, inflates=agreement is not None),
-            partial(AiohttpWebSocket, self._gateway, wire, offered_token=token),
+            partial(ours, self._gateway, wire, offered_token=token, inflates=agreement is not None),
+            partial(aiohttps, self._gateway, wire, offered_token=token),
         )
 
     def _plain(self, request: web.Request, agreement: Agreement | None) -> tuple[MakesOurs, MakesAiohttps]:

@@ -1,6 +1,7 @@
-"""One session over a WebSocket: each text message is a message of the session's dialect.
+"""One session over a WebSocket: each text message is a message of the session's dialect, or each binary one.
 
 Session and connection are one object. One class has it on a socket of ours, and one on a socket that aiohttp serves.
+Both exist again for dialects whose messages are binary.
 """
 
 from beaconfire_gateway.sessions.gateway import Gateway
@@ -13,6 +14,7 @@ from beaconfire_gateway.transports.aiohttp_websocket_connection import (
 )
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_connection import SLOTS, WebSocketConnection
+from beaconfire_gateway.wire.websocket_frames import FrameError
 from beaconfire_gateway.wire.wire import Wire
 
 
@@ -65,3 +67,31 @@ class AiohttpWebSocket(AiohttpWebSocketConnection, SoleSession):
         """Write whole frames, now, unless the session is closed."""
         if self.state is not State.CLOSED:
             super().write(data)
+
+
+class BinaryWebSocket(WebSocket):
+    """On a socket of ours, with binary messages."""
+
+    __slots__ = ()
+
+    def on_text(self, payload: bytes) -> None:
+        raise _not_text()
+
+    def on_binary(self, payload: bytes) -> None:
+        self.receive(payload)
+
+
+class AiohttpBinaryWebSocket(AiohttpWebSocket):
+    """On a socket that aiohttp serves, with binary messages."""
+
+    __slots__ = ()
+
+    def on_text(self, payload: bytes) -> None:
+        raise _not_text()
+
+    def on_binary(self, payload: bytes) -> None:
+        self.receive(payload)
+
+
+def _not_text() -> FrameError:
+    return FrameError(1003, "text messages are not part of this protocol: send binary ones")

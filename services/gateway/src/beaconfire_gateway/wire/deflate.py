@@ -110,22 +110,23 @@ def _accept(name: str, parameters: Parameters) -> Agreement | None:
 
 
 class DeflatedFrames:
-    """Implements `framing.Framing`: one compressed text frame for each payload that is worth it.
+    """Implements `framing.Framing`: one compressed frame for each payload that is worth it, text or binary.
 
     One for each size of window, for all connections that negotiated it.
     """
 
-    def __init__(self, window_bits: int | None = None) -> None:
+    def __init__(self, window_bits: int | None = None, opcode: Opcode = Opcode.TEXT) -> None:
         self._window_bits = window_bits or zlib.MAX_WBITS
+        self._opcode = int(opcode)
 
     def frame(self, payload: Spliced, content: object) -> Spliced:
         before, body, after = payload
-        plain = header(len(before) + len(body) + len(after)) + before
+        plain = header(len(before) + len(body) + len(after), self._opcode) + before
         size = len(plain) + len(body) + len(after)
         if size >= MIN_BYTES:
             deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -self._window_bits)
             text = b"".join([*map(deflate.compress, payload), deflate.flush(zlib.Z_SYNC_FLUSH)]).removesuffix(_TAIL)
-            head = header(len(text), _RSV1 | Opcode.TEXT)
+            head = header(len(text), _RSV1 | self._opcode)
             if len(head) + len(text) < size:
                 DEFLATED.inc()
                 return head, text, b""

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import Event, Message
-from beaconfire_gateway.wire.websocket_frames import header
+from beaconfire_gateway.wire.websocket_frames import Opcode, header
 
 
 class Framing(Protocol):
@@ -21,3 +21,11 @@ class TextFrames:
     def frame(self, payload: Spliced, content: object) -> Spliced:
         before, body, after = payload
         return header(len(before) + len(body) + len(after)) + before, body, after
+
+
+class BinaryFrames:
+    """As `TextFrames`, one binary frame for each payload."""
+
+    def frame(self, payload: Spliced, content: object) -> Spliced:
+        before, body, after = payload
+        return header(len(before) + len(body) + len(after), Opcode.BINARY) + before, body, after

@@ -1,0 +1,1 @@
+"""A client of the npm package `@msgpack/msgpack` for tests."""
