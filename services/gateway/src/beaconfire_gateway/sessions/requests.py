@@ -243,7 +243,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
         gateway.replace_elsewhere(request.replaces, claims.user_id)
     _log_connected(session, request)
     answers = _enter(session, narrowed(decisions, request.types, gateway.catalogue.known))
-    answers = _with_presence(session, answers, wanted=answers if request.presence else request.presence_in)
+    answers = _with_presence(session, answers, wanted=answers if request.presence else session.watched_before)
     offset, trouble = gateway.find_start(request.cursor)
     ack = Ack(
         request.id,

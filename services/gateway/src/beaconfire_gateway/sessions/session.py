@@ -16,7 +16,7 @@ import secrets
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from typing import Any, ClassVar
@@ -192,6 +192,11 @@ class Session(ABC):
         the change.
         """
         return
+
+    @property
+    def watched_before(self) -> Collection[str]:
+        """The names of the rooms in which its client was told who is there, before it came back."""
+        return ()
 
     def continues(self, user_id: str, request: Connect) -> bool:
         """Whether it continues an earlier session with the same rooms, and so asks for nothing new.

@@ -64,8 +64,6 @@ class Connect:
     """The id of the session that this one takes over from."""
     presence: bool = False
     """Whether to tell who is in these rooms."""
-    presence_in: Sequence[str] = ()
-    """Without `presence`: those of the rooms for which to tell it. A session that is recovered has asked for it."""
     status: Status = Status.ONLINE
     """How the user is, as others see it from the start."""
 

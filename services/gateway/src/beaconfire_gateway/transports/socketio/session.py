@@ -5,7 +5,7 @@ same id, in its rooms, and with the events after the offset. Otherwise it starts
 (`socket.recovered`). So a session whose continuity is broken ends, and is not recovered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -74,6 +74,10 @@ class SocketIOSession(Session):
             self.release_record()
         return request
 
+    @property
+    def watched_before(self) -> Collection[str]:
+        return self._watched
+
     async def keep_first_rooms(
         self, claims: Claims, rooms: Mapping[str, Sequence[str] | None], *, presence: bool
     ) -> None:
@@ -113,7 +117,6 @@ class SocketIOSession(Session):
             types={**types, **request.types},
             cursor=self._offset,
             replaces=record.sid,
-            presence_in=record.watched,
         )
 
     async def _can_go_on(self) -> bool:
