@@ -15,10 +15,11 @@ from beaconfire_demo.applications import APPLICATIONS
 from beaconfire_demo.tracker.app import build
 from beaconfire_demo.tracker.settings import Settings
 from beaconfire_kit.serving import listening
-from tests.auth.conftest import Auth, running_auth
-from tests.conftest import broker_settings, connected
+from tests.auth.conftest import Auth
+from tests.conftest import broker_settings
 from tests.databases import database_url
-from tests.publisher.conftest import PATIENCE_S, USERS, Api, Heard, Reply
+from tests.demo.conftest import found_workspace
+from tests.publisher.conftest import PATIENCE_S, Api, Heard, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +77,6 @@ class Tracker:
         return dict(event.payload.model_dump(mode="json"))
 
 
-@pytest.fixture(name="heard")
-async def _heard(stream: NatsServer) -> AsyncIterator[Heard]:
-    async with connected(stream, "gateway") as nc:
-        heard = Heard()
-        await nc.subscribe("live.>", cb=heard.take)
-        await nc.flush()
-        yield heard
-
-
-@pytest.fixture(name="auth")
-async def _auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
-    async with running_auth(stream, tmp_path) as auth:
-        yield auth
-
-
 @pytest.fixture(name="tracker")
 async def _tracker(stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path) -> AsyncIterator[Tracker]:
     await asyncio.to_thread(stream.permit, publishers=[publisher_of(APPLICATIONS["tracker"])])
@@ -105,16 +91,5 @@ async def _tracker(stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path)
     )
     app = build(settings, on_fatal=lambda: pytest.fail("the tracker lost its broker for good"))
     async with aiohttp.ClientSession() as http, listening(app, settings, name="tracker") as at:
-        people = {name: await auth.sign_up(name) for name in USERS}
-        users = {name: Api(http, at.url, person.token, person.id) for name, person in people.items()}
-        async with asyncio.timeout(PATIENCE_S):
-            while (await Api(http, at.url).get("/readyz")).status != 200:
-                await asyncio.sleep(0.01)
-            while (created := await users["owner"].post("/v1/tracker/workspaces", {"name": "Lanterns"})).status == 503:
-                await asyncio.sleep(0.1)  # auth did not answer in time: the machine is busy
-        workspace_id = created.body["workspace"]["id"]
-        members = f"/auth/roots/workspace:{workspace_id}/members"
-        for role in ("editor", "viewer"):
-            body = {"email": people[role].email, "role": role}
-            assert (await auth.call("POST", members, body, token=people["owner"].token)).status == 201
+        users, workspace_id = await found_workspace(auth, http, at.url, "/v1/tracker/workspaces")
         yield Tracker(heard, users, workspace_id)

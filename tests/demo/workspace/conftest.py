@@ -16,10 +16,11 @@ from beaconfire_demo.workspace.app import build
 from beaconfire_demo.workspace.settings import Settings
 from beaconfire_kit.received import Received
 from beaconfire_kit.serving import listening
-from tests.auth.conftest import Auth, running_auth
-from tests.conftest import broker_settings, connected
+from tests.auth.conftest import Auth
+from tests.conftest import broker_settings
 from tests.databases import database_url
-from tests.publisher.conftest import PATIENCE_S, USERS, Api, Heard
+from tests.demo.conftest import found_workspace
+from tests.publisher.conftest import Api, Heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +83,6 @@ class Workspace:
         return dict(found.payload.model_dump(mode="json"))
 
 
-@pytest.fixture(name="heard")
-async def _heard(stream: NatsServer) -> AsyncIterator[Heard]:
-    async with connected(stream, "gateway") as nc:
-        heard = Heard()
-        await nc.subscribe("live.>", cb=heard.take)
-        await nc.flush()
-        yield heard
-
-
-@pytest.fixture(name="auth")
-async def _auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
-    async with running_auth(stream, tmp_path) as auth:
-        yield auth
-
-
 @pytest.fixture(name="workspace")
 async def _workspace(stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path) -> AsyncIterator[Workspace]:
     await asyncio.to_thread(stream.permit, publishers=[publisher_of(WORKSPACE)])
@@ -111,16 +97,5 @@ async def _workspace(stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Pat
     )
     app = build(settings, on_fatal=lambda: pytest.fail("the service lost its broker for good"))
     async with aiohttp.ClientSession() as http, listening(app, settings, name="workspace") as at:
-        people = {name: await auth.sign_up(name) for name in USERS}
-        users = {name: Api(http, at.url, person.token, person.id) for name, person in people.items()}
-        async with asyncio.timeout(PATIENCE_S):
-            while (await Api(http, at.url).get("/readyz")).status != 200:
-                await asyncio.sleep(0.01)
-            while (created := await users["owner"].post("/v1/workspaces", {"name": "Lanterns"})).status == 503:
-                await asyncio.sleep(0.1)  # auth did not answer in time: the machine is busy
-        workspace_id = created.body["workspace"]["id"]
-        members = f"/auth/roots/workspace:{workspace_id}/members"
-        for role in ("editor", "viewer"):
-            body = {"email": people[role].email, "role": role}
-            assert (await auth.call("POST", members, body, token=people["owner"].token)).status == 201
+        users, workspace_id = await found_workspace(auth, http, at.url, "/v1/workspaces")
         yield Workspace(heard, auth, users, workspace_id)
