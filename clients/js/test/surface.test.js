@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { follow } from "../src/follow.js";
 import { isEvent } from "../src/guard.js";
 import { eventsOf, Missed } from "../src/loop.js";
 import { keepStatus, shareSelection, watchPresence, watchTyping } from "../src/people.js";
@@ -307,4 +308,31 @@ test("the type guard accepts events of the named types, and nothing that is no e
   for (const other of [null, undefined, "a", 1, [], {}, { ...one, payload: null }, { ...one, version: "1" }]) {
     assert.equal(isEvent(other), false);
   }
+});
+
+test("followed state is loaded, brought up to date from its cursor, and loaded again after missed events", async () => {
+  const { client, clock } = await setUpConnected();
+  const loads = [];
+  const load = () => new Promise((resolve) => loads.push(resolve));
+  const live = follow(client, ROOM, { initial: [], load, change: (state, { id }) => [...state, id], types: ["t"] });
+  await settle();
+  assert.deepEqual(live.store.getSnapshot(), { state: [], isLoading: true, error: undefined });
+  loads[0]({ data: ["loaded"], cursor: "e:10" });
+  await settle();
+  await clock.pass(0);
+  assert.deepEqual([socket().last.cursor, socket().last.types], ["e:10", ["t"]]);
+  socket().restore(event(11));
+  socket().answer({ [ROOM]: { success: true, recovered: true } });
+  socket().receive(event(12));
+  assert.deepEqual(live.store.getSnapshot().state, ["loaded", "id11", "id12"]);
+  socket().receive({ type: "resync", rooms: [ROOM], reason: "too_old", cursor: "e:20" });
+  socket().receive(event(21));
+  await settle();
+  loads[1]({ data: ["again"], cursor: "e:20" });
+  await settle();
+  live.stop();
+  await clock.pass(0);
+
+  assert.deepEqual(live.store.getSnapshot().state, ["again", "id21"]);
+  assert.equal(socket().last.type, "unsubscribe");
 });
