@@ -50,6 +50,11 @@ def test_js_offline_tests_pass() -> None:
     _run("offline")
 
 
+def test_js_tab_tests_pass() -> None:
+    """Several tabs with one connection: clients/js/test/tabs.test.js."""
+    _run("tabs")
+
+
 def test_js_package_tests_pass() -> None:
     """With the package `ws` in Node, and with a bundler: clients/js/test/packages.test.js."""
     install_packages()
@@ -68,6 +73,7 @@ def test_every_js_test_file_is_run() -> None:
         "offline",
         "packages",
         "surface",
+        "tabs",
         "caches",
     }
 

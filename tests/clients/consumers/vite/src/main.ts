@@ -4,7 +4,10 @@ import { isEvent } from "@beaconfire/client/guard";
 import { mountIndicator } from "@beaconfire/client/indicator";
 import { eventsOf } from "@beaconfire/client/loop";
 import { watchPresence } from "@beaconfire/client/people";
+import { openQueue } from "@beaconfire/client/offline";
+import { Optimistic } from "@beaconfire/client/optimistic";
 import { keepCursor } from "@beaconfire/client/storage";
+import { connectTabs } from "@beaconfire/client/tabs";
 import "@beaconfire/client/styles.css";
 
 const url = "wss://live.example/ws";
@@ -43,3 +46,12 @@ if (isEvent(given, "settlement_updated")) console.log(given.payload.settlementId
 const update: Events["settlement_updated"]["payload"]["operation"] = "create";
 void follow();
 void client.seen("e:1").then(() => console.log(update));
+
+async function edit() {
+  const shared = await connectTabs({ url, user: "u1", getToken: () => "token" });
+  const queue = await openQueue({ client: shared, user: "u1", onConflict: ({ ifMatch }) => ({ ifMatch }) });
+  await queue.add({ method: "PATCH", url: "/settlements/s1", body: { level: 3 }, ifMatch: '"5"' });
+  const edits = new Optimistic(shared);
+  await edits.make("s1", (thing: { level: number }) => ({ ...thing, level: 3 }), async ({ id }) => id);
+}
+void edit();
