@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.fanout.wanted_types import select
 from beaconfire_gateway.wire.native import MAX_TYPES
+from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.event import Event
 from beaconfire_kit.events.campaign import StateInvalidated, StructureUpdated
 from beaconfire_kit.events.user import MemberChanged
@@ -153,6 +155,10 @@ async def test_unknown_types_are_refused_with_a_suggestion_and_change_nothing(
     assert error["code"] == code
     assert said in error["message"]
     assert heard == ["state_invalidated"]
+
+
+def test_typing_can_be_asked_for_without_a_catalogue_that_has_its_type() -> None:
+    assert select(["user.typing"], Catalogue.of(1, {})) == frozenset({"user.typing"})
 
 
 async def test_connect_refuses_only_the_rooms_with_unknown_types(gateway: Gateway) -> None:

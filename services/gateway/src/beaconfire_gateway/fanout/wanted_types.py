@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 
+from beaconfire_gateway.wire.messages import Typing
 from beaconfire_kit import errors
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.errors import BeaconfireError
@@ -16,11 +17,14 @@ WantedTypes = frozenset[str] | None
 
 
 def select(names: Sequence[str] | None, catalogue: Catalogue) -> WantedTypes:
-    """The types of these names; None for all. Raises BeaconfireError (`unknown_type`), which names similar types."""
+    """The types of these names; None for all. Raises BeaconfireError (`unknown_type`), which names similar types.
+
+    `user.typing` is known without a catalogue that has it: clients ask for `typing` messages with it.
+    """
     if names is None:
         return None
     for name in names:
-        if name not in catalogue.types:
+        if name not in catalogue.types and name != Typing.EVENT_TYPE:
             raise BeaconfireError(errors.UNKNOWN_TYPE, f"{name!r} is not an event type: {_advice(name, catalogue)}")
     return _shared(tuple(names))
 
