@@ -25,9 +25,10 @@ DEPLOYMENT = {
 
 
 def known_variables() -> set[str]:
-    """Every variable that our services, tools, examples and deployment files read."""
+    """Every variable that our services, tools, clients, examples and deployment files read."""
     classes: list[type[Settings]] = [Settings, *settings_classes().values()]
     passwords = {password_variable(user.name) for user in USERS}
     programs = [path.read_text() for path in (ROOT / "examples").glob("*/*") if path.suffix in (".go", ".js", ".sh")]
+    programs += [path.read_text() for path in (ROOT / "clients/python/src").rglob("*.py")]
     examples = {name for text in programs for name in re.findall(rf"\b{ENV_PREFIX}[A-Z_]+\b", text)}
     return {name for cls in classes for name in variables(cls)} | passwords | DEPLOYMENT | examples

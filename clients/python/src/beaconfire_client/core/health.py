@@ -17,10 +17,13 @@ class Health:
         self._ping = ping
         self._on_dead = on_dead
         self._silence_s = 0.0
+        self._heard_at = 0.0
+        self._is_asking = False
 
     def start(self, heartbeat_s: float) -> None:
         # A tenth more, since a `position` that comes every `heartbeatS` may still be on its way.
         self._silence_s = heartbeat_s * 1.1
+        self._is_asking = True
         self.heard()
 
     def stop(self) -> None:
@@ -29,11 +32,17 @@ class Health:
 
     def heard(self) -> None:
         """Note that something arrived. Every message is a sign of life, not only the answer to a ping."""
-        if self._silence_s:
-            self._timers.start(_ALARM, self._silence_s, self.check)
+        self._heard_at = self._timers.now
+        if self._is_asking and self._silence_s:
+            self._is_asking = False
+            self._timers.start(_ALARM, self._silence_s, self._look)
 
-    def check(self) -> None:
-        """Ask now."""
-        if self._silence_s:
+    def _look(self) -> None:
+        """Ask if nothing has arrived. The alarm is not moved by each message, of which there are many."""
+        left_s = self._heard_at + self._silence_s - self._timers.now
+        if left_s > 0:
+            self._timers.start(_ALARM, left_s, self._look)
+        else:
+            self._is_asking = True
             self._timers.start(_ALARM, ANSWER_S, self._on_dead)
             self._ping()
