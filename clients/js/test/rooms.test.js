@@ -133,6 +133,18 @@ test("an event without an offset is always applied and leaves the cursor alone",
   assert.equal(client.cursor, "e:10");
 });
 
+test("an event that was held back is always applied, and moves the cursor forward alone", async () => {
+  const { client } = await setUpConnected();
+  let count = 0;
+  client.on("event", () => count++);
+  socket().receive({ type: "event", cursor: "e:12", rooms: ["depot:d1"], event: { id: "x" } });
+  socket().receive({ type: "event", cursor: "e:11", rooms: ["depot:d1"], event: { id: "y" } });
+  socket().receive({ type: "event", cursor: "other:99", rooms: ["depot:d1"], event: { id: "z" } });
+
+  assert.equal(count, 3);
+  assert.equal(client.cursor, "e:12");
+});
+
 test("only `resync` moves the cursor back, and its rooms are told", async () => {
   const { client, clock } = await setUpConnected();
   const told = [];
