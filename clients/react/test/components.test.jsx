@@ -1,4 +1,6 @@
-import { expect, test, vi } from "vitest";
+import { hydrateRoot } from "react-dom/client";
+import { renderToString } from "react-dom/server";
+import { expect, onTestFinished, test, vi } from "vitest";
 
 import { BeaconfireProvider, ConnectionIndicator, ToastProvider, useCampaign, useToasts, useWebSocketConnection } from "../src/index.js";
 import { acting, render, until } from "./render.jsx";
@@ -66,6 +68,26 @@ test("notices tell of chosen events once, of the connection, and what the applic
   expect(textOf.mock.calls.length).toBe(1);
   hooks.toasts.show("Saved");
   expect(texts()).toContain("Saved");
+});
+
+test("a page that a server rendered is taken over without a warning, and connects then", async () => {
+  const hooks = {};
+  const page = (
+    <BeaconfireProvider {...signedIn()}>
+      <ToastProvider>
+        <ConnectionIndicator />
+        <Probe hooks={hooks} />
+      </ToastProvider>
+    </BeaconfireProvider>
+  );
+  const container = document.body.appendChild(document.createElement("div"));
+  container.innerHTML = renderToString(page);
+  let root;
+  await acting(async () => (root = hydrateRoot(container, page)));
+  onTestFinished(() => acting(async () => root.unmount()));
+  await until(() => hooks.connection.state === "connected");
+
+  expect(container.querySelector(".beaconfire-indicator").textContent).toContain("Connect");
 });
 
 test("`useToasts` outside its provider says which one is missing", async () => {

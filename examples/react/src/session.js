@@ -34,9 +34,12 @@ export async function call(method, path, body, signal) {
     answer = await send(method, path, body, signal);
   }
   const content = answer.status === 204 ? {} : await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(content.error?.message ?? `The service answered ${answer.status}`), { status: answer.status });
+  if (!answer.ok) throw new Error(asSentence(content.error?.message ?? `the service answered ${answer.status}`));
   return { ...content, mark: answer.headers.get("X-Beaconfire-Offset") ?? answer.headers.get("X-Beaconfire-Pending") };
 }
+
+/** What a service says begins in lower case. */
+const asSentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 
 const send = (method, path, body, signal) =>
   fetch(`/v1${path}`, {

@@ -116,11 +116,15 @@ const globalTimers = {
  */
 export function syncCache(client, room, cache, { cursor, ...options } = {}) {
   const sync = new CacheSync(cache, options);
+  let isGapless = cursor != null;
   const subscription = client.subscribe(
     room,
     {
       onEvent: (event) => sync.take(/** @type {AnyEvent} */ (/** @type {unknown} */ (event))),
-      onReady: () => cursor ?? sync.miss([room]),
+      onReady: () => {
+        if (!isGapless) sync.miss([room]);
+        isGapless = false; // if the room is left and joined again, events are missing
+      },
       onResync: ({ rooms }) => sync.miss(rooms),
     },
     { cursor },
