@@ -88,6 +88,7 @@ async def test_request_appears_with_animation_and_badges_and_the_decision_in_bot
         await expect(card(window.page, "Paint the tower")).to_contain_text(f"{who} approved it")
         await expect(window.page.locator(".waiting-count .badge")).to_have_text(str(before))
     await expect(editor.page.get_by_role("button", name="Notifications, 1 unread")).to_be_visible()
+    await expect(owner.page.get_by_role("button", name="Notifications")).to_contain_text(str(before))  # it was answered
     assert owner.troubles == editor.troubles == []
 
 

@@ -22,7 +22,9 @@ def test_following_change_the_catalogue_pushes_shows_compares_and_takes_back(tmp
     push, look, back = [block.text for block in blocks(PAGE) if block.language == "sh"]
     ports, data = str(free_ports()), str(tmp_path / ".beaconfire")
 
-    with terminal(tmp_path, "up", "--port", ports, "--data", data, "--no-demo", "--gateways", "1") as up:
+    with terminal(
+        tmp_path, "up", "--port", ports, "--data", data, "--no-demo", "--gateways", "1", "--only", "campaign"
+    ) as up:
         up.wait_for("Ctrl-C stops everything")
         pushed = fresh_shell(push, tmp_path)
         looked = fresh_shell(look, tmp_path)

@@ -21,7 +21,7 @@ from beaconfire.nats_server import free_port
 from beaconfire.processes import Process
 from tests.client import open_socket
 from tests.docs.tree import ROOT, RUN_S, Tree, blocks, fresh_environment, fresh_shell, write_blocks
-from tests.tools.terminal import free_ports
+from tests.tools.terminal import PORTS, free_ports
 
 OWN_EVENT = "shared/src/beaconfire_kit/events/weather.py"
 
@@ -66,7 +66,7 @@ async def test_following_add_an_event_delivers_the_new_events_to_a_socket(tmp_pa
     tree.write(page)
     (tree.root / OWN_EVENT).unlink()  # it is among our own events, and the next test's
     # `make` reads ARGS from the environment, too: other ports, since those of the page may be taken here
-    with terminal(tree.root, up, ARGS=f"--port {free_ports()} --gateways 1") as process:
+    with terminal(tree.root, up, ARGS=f"--port {free_ports()} --gateways 1 --only campaign") as process:
         url = await address_of_up(process, tree.root / "terminal.log")
         folder = DataFolder(tree.root / ".beaconfire")
         printed = (tree.root / "terminal.log").read_text()
@@ -123,12 +123,12 @@ async def test_a_domain_service_in_a_repository_of_its_own_delivers_its_event(tm
     (machine / ".beaconfire").mkdir(parents=True)
     (machine / ".venv").symlink_to(sys.prefix)
     first = free_ports()  # those of the page may be taken here
-    port = next(port for port in iter(free_port, None) if not first <= port <= first + 3)
+    port = next(port for port in iter(free_port, None) if not first <= port < first + PORTS)
 
     await asyncio.to_thread(fresh_shell, build_kit.replace("../quests", str(repository)), ROOT)
     await asyncio.to_thread(fresh_shell, install, repository)
     start = start.replace("../quests", str(repository))
-    with terminal(machine, f"{start} --port {first} --gateways 1") as up:
+    with terminal(machine, f"{start} --port {first} --gateways 1 --only campaign") as up:
         url = await address_of_up(up, machine / "terminal.log")
         campaign = json.loads((machine / ".beaconfire" / "demo.json").read_text())["campaign"]
         auth_url = DataFolder(machine / ".beaconfire").running().auth_url

@@ -25,7 +25,7 @@ def _data(tmp_path: Path) -> Iterator[Path]:
     data = tmp_path / ".beaconfire"
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     issuers = {"BEACONFIRE_OUTSIDE_ISSUERS": json.dumps([ISSUER])}
-    options = ("--port", str(free_ports()), "--data", str(data), "--gateways", "1", "--no-demo")
+    options = ("--port", str(free_ports()), "--data", str(data), "--gateways", "1", "--no-demo", "--only", "campaign")
     with terminal(tmp_path, "up", *options, **issuers) as up:
         up.wait_for("Open")
         yield data

@@ -80,7 +80,7 @@ async def test_every_command_of_the_page_shows_what_the_page_says(tmp_path: Path
     data = tmp_path / ".beaconfire"
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     port = free_ports()
-    options = ("--port", str(port), "--data", str(data), "--gateways", "1")
+    options = ("--port", str(port), "--data", str(data), "--gateways", "1", "--only", "campaign")
     with terminal(tmp_path, "up", *options) as up:
         await asyncio.to_thread(up.wait_for, "Open")
         first = first.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{port}")

@@ -30,7 +30,7 @@ def _data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "shop-secret").write_text(SECRET)
     shop = {**SHOP, "secretFiles": [os.path.relpath(folder / "shop-secret")]}
     issuers = {"BEACONFIRE_OUTSIDE_ISSUERS": json.dumps([ISSUER, shop])}
-    options = ("--port", str(free_ports()), "--data", str(data), "--gateways", "1", "--no-demo")
+    options = ("--port", str(free_ports()), "--data", str(data), "--gateways", "1", "--no-demo", "--only", "campaign")
     with terminal(folder, "up", *options, **issuers) as one:
         one.wait_for("Open")
         yield data

@@ -32,7 +32,8 @@ def _data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data folder of an `up` that runs, with the demo in it."""
     folder = tmp_path_factory.mktemp("up")
     data = folder / "data"
-    with terminal(folder, "up", "--port", str(free_ports()), "--data", str(data), "--gateways", "1") as one:
+    options = ("--port", str(free_ports()), "--data", str(data), "--gateways", "1", "--only", "campaign")
+    with terminal(folder, "up", *options) as one:
         one.wait_for("Open")
         yield data
 

@@ -20,6 +20,8 @@ def up(folder: Path, *arguments: str) -> list[str]:
         "--no-demo",
         "--gateways",
         "1",
+        "--only",
+        "campaign",
         *arguments,
     ]
 

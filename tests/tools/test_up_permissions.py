@@ -35,7 +35,7 @@ async def test_new_publisher_and_pushed_root_may_publish_and_all_connections_sta
     publishers.write_text(WEATHER)
     fragment = tmp_path / "logistics.yaml"
     fragment.write_text(json.dumps(with_root("logistics", "depot", "parcel.moved")))
-    options = ("--port", str(port), "--data", str(data), "--gateways", "1", "--no-demo")
+    options = ("--port", str(port), "--data", str(data), "--gateways", "1", "--no-demo", "--only", "workspace")
     with terminal(tmp_path, "up", *options, "--publishers", str(publishers)) as one:
         await asyncio.to_thread(one.wait_for, "Open")
         folder = DataFolder(data)
@@ -77,3 +77,13 @@ async def test_up_with_an_invalid_file_of_publishers_does_not_start(tmp_path: Pa
 
     assert said.process.exit_code == 1
     assert f"{tmp_path}/publishers.yaml:2: 'gateway' is a broker user of Beaconfire" in said.text
+
+
+async def test_publisher_with_the_name_of_an_application_that_is_started_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "publishers.yaml").write_text("publishers:\n  workspace: {publish: [campaign.>]}\n")
+    options = ("--data", str(tmp_path / "data"), "--publishers", str(tmp_path / "publishers.yaml"))
+
+    said = await asyncio.to_thread(run, tmp_path, "up", "--port", str(free_ports()), *options)
+
+    assert said.process.exit_code == 1
+    assert f"{tmp_path}/publishers.yaml: 'workspace' is the broker user of an application of the demo." in said.text

@@ -146,11 +146,11 @@ export class Room {
     this.#gone.add(id);
   }
 
-  /** @param {string[]} ids @param {string} [at] */
+  /** @param {string[]} ids @param {string | null} [at]  null: they are unread again */
   markRead(ids, at = new Date().toISOString()) {
     for (const id of ids) {
       const one = this.notifications.get(id);
-      if (one) this.notifications.set(id, { ...one, readAt: one.readAt ?? at });
+      if (one) this.notifications.set(id, { ...one, readAt: at && (one.readAt ?? at) });
       this.#changed.add(id);
     }
   }

@@ -231,11 +231,14 @@ function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find })
       } catch (error) {
         const { current } = error.details ?? {};
         if (current) room.putApproval(current);
-        toasts.show(current ? tooLate(room, current, me) : `Your decision on ${approval.title} was undone. ${error.message}`, { kind: "bad" });
+        const why = current ? tooLate(room, current, me) : `Your decision on ${approval.title} was undone. ${error.message}`;
+        toasts.show(why, { kind: "bad", ms: 10_000 });
       } finally {
         room.decisions.delete(approval.id);
         draw();
       }
+      const answered = room.unread.filter(({ link }) => link === approval.id && room.approvals.get(link)?.status !== "pending");
+      await markRead(answered.map(({ id: each }) => each));
     },
 
     deleteApproval: ({ dataset }) => {
@@ -334,9 +337,16 @@ function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find })
   }
 
   async function markRead(ids) {
+    if (ids.length === 0) return;
     room.markRead(ids);
     draw();
-    await api.markRead(ids);
+    try {
+      await api.markRead(ids);
+    } catch (error) {
+      room.markRead(ids, null);
+      draw();
+      throw error;
+    }
   }
 }
 
