@@ -125,6 +125,7 @@ export class TabClient {
       onAwake: () => this.#send({ kind: "awake" }),
       onFreeze: () => {},
     });
+    if (browser.isOffline()) this.#send({ kind: "network", isOffline: true });
   }
 
   get status() {
