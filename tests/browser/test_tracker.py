@@ -214,6 +214,24 @@ async def test_issue_is_opened_assigned_and_deleted_and_its_assignee_is_told(kee
     await expect(owner.page.get_by_role("heading", name="This issue does not exist")).to_be_visible()
 
 
+async def test_new_role_changes_what_a_member_can_do_at_once_and_a_removed_member_leaves_the_page(
+    keepers: Keepers,
+) -> None:
+    viewer, owner = await keepers.seat("Viewer"), keepers.table.token("Owner")
+    members = f"{keepers.table.services.auth_url}/auth/roots/workspace:{keepers.workspace_id}/members"
+    user_id = next(one["userId"] for one in call("GET", members, token=owner)["members"] if one["name"] == "Viewer")
+    await expect(viewer.page.locator(".status-choice")).to_have_count(0)
+
+    call("PUT", f"{members}/{user_id}", {"role": "editor"}, token=owner)
+    await expect(viewer.page.locator(".beaconfire-toast")).to_contain_text("You are now an editor")
+    await expect(viewer.page.get_by_role("button", name="New issue")).to_be_visible()
+    call("DELETE", f"{members}/{user_id}", token=owner)
+
+    await expect(viewer.page.get_by_role("heading", name="Workspaces")).to_be_visible()
+    await expect(viewer.page.get_by_role("link", name=demo.tracker.WORKSPACE)).to_have_count(0)
+    call("POST", members, {"email": "viewer@demo.example", "role": "viewer"}, token=owner)
+
+
 @WIDTHS
 async def test_each_part_fits_the_window_and_its_controls_are_large_enough(
     keepers: Keepers, viewport: ViewportSize, request: pytest.FixtureRequest
