@@ -31,5 +31,5 @@ export { ToastProvider, useToasts } from "./toasts.js";
 /** @typedef {import("./toasts.js").EventToasts} EventToasts */
 /**
  * @template Data
- * @typedef {import("./room_state.js").Loaded<Data>} Loaded
+ * @typedef {import("@beaconfire/client/follow").Loaded<Data>} Loaded
  */
