@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from beaconfire.nats_server import NatsServer
+from tests.event_streams import open_stream
 from tests.fakes import FakeAuth
 from tests.gateway.workers import ROOM, STATS, WAIT_S, running_workers
 
@@ -83,6 +85,25 @@ async def test_client_back_at_another_worker_replaces_its_session_and_no_other_u
 
     assert (end.code, end.reason) == (1000, "another connection took over")
     assert heard == [offset] * 4
+
+
+async def test_stream_back_at_another_worker_replaces_the_one_before(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
+    """The id of a stream is longer than others."""
+    async with running_workers(stream, auth, tmp_path) as workers, AsyncExitStack() as stack:
+        url, token = workers.process.url, auth.token("viewer")
+        old = await stack.enter_async_context(open_stream(url, token))
+        session_id = (await old.ack())["sessionId"]
+        while True:
+            new = await stack.enter_async_context(open_stream(url, token, replaces=session_id))
+            new_id = (await new.ack())["sessionId"]
+            closed = (await old.next("close")).json
+            if new_id[:2] != session_id[:2]:
+                break
+            old, session_id = new, new_id
+
+    assert closed["code"] == 1000
 
 
 async def test_killed_worker_is_restarted_its_clients_resume_and_other_sockets_stay(

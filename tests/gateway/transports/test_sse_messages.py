@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ from tests.event_streams import open_stream
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
 from tests.gateway.presence.watchers import watching
+from tests.gateway.workers import running_workers
 
 ROOM = "campaign:c1"
 PING = {"type": "ping", "id": 1}
@@ -142,6 +144,28 @@ async def test_user_who_posts_for_nothing_is_stopped_by_the_limit_on_messages(
         statuses = [(await say(gateway, auth.token("editor"), "none", PING))[0] for _ in range(4)]
 
     assert statuses == [404, 404, 404, 429]
+
+
+async def test_stream_hears_its_client_at_whichever_worker_the_messages_arrive(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
+    """The stream belongs to one of two workers. Both get messages, because each comes on a connection of its own."""
+    async with running_workers(stream, auth, tmp_path) as workers:
+        url, token = workers.process.url, auth.token("editor")
+        async with open_stream(url, token, rooms=ROOM) as client:
+            session_id = (await client.ack())["sessionId"]
+            headers, messages = {"Authorization": f"Bearer {token}"}, list[dict[str, Any]]()
+            while len(await workers.samples("beaconfire_gateway_relayed_questions_total")) == 0 or len(messages) < 3:
+                messages.append(PING | {"id": len(messages)})
+                body = {"sessionId": session_id, "messages": messages[-1:]}
+                async with (
+                    aiohttp.ClientSession(headers=headers) as http,
+                    http.post(f"{url}/sse/messages", json=body) as answer,
+                ):
+                    assert answer.status == 202
+            replies = [(await client.next("reply")).json["id"] for _ in messages]
+
+    assert replies == [one["id"] for one in messages]
 
 
 async def test_question_of_a_stranger_with_a_gateways_password_is_not_answered(

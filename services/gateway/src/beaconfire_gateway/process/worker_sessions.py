@@ -23,6 +23,7 @@ _RECORD = struct.Struct("64s64s")
 _READ_RECORDS = 512
 _PREFIX_LENGTH = 2
 _ID_LENGTH = 18
+"""At least. That of a stream of events is longer."""
 
 Replaced = Callable[[str, str], None]
 """(session id, user id): another connection of this user took over from this session."""
@@ -73,7 +74,7 @@ class Worker:
     def replace(self, session_id: str, user_id: str) -> None:
         """Inform the worker that has this session, if it is another one of this gateway."""
         try:
-            number = int(session_id[:_PREFIX_LENGTH], 16) if len(session_id) == _ID_LENGTH else self._number
+            number = int(session_id[:_PREFIX_LENGTH], 16) if len(session_id) >= _ID_LENGTH else self._number
         except ValueError:
             return
         if number != self._number and session_id.isascii():
