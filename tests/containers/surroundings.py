@@ -30,8 +30,9 @@ class Surroundings:
     """The broker and PostgreSQL under the names of the compose file, or servers that are there already.
 
     NATS_URL and POSTGRES_URL name such servers, by addresses that this process and containers reach. The broker must
-    accept any user and have no stream of ours. The user of PostgreSQL must be allowed to create databases. What the
-    tests create there is removed at the end.
+    accept any user and have no stream of ours. The user of PostgreSQL must be allowed to create databases, and the
+    URL must have a strong password, because services refuse another one. What the tests create there is removed at the
+    end.
     """
 
     def __init__(self, stack: ExitStack, secrets: Mapping[str, str]) -> None:
