@@ -6,6 +6,7 @@ from playwright.async_api import expect
 
 from beaconfire.api import call
 from tests.browser.conftest import NO_PAUSES, Table, Window
+from tests.browser.recording import UNTIL_HEARD
 from tests.cursors import cursor_of
 
 # As a React component in StrictMode: mounted, unmounted and mounted again in one turn.
@@ -28,10 +29,6 @@ MOUNT_TWICE = """async (room) => {
     last.setHandlers({ onEvent: hear("new handler") });
 }"""
 # Not wait_for_function: it evaluates text, which the page's Content-Security-Policy forbids.
-UNTIL_HEARD = """(count) => new Promise((resolve) => {
-    const look = () => (window.heard.length >= count ? resolve() : setTimeout(look, 20));
-    look();
-})"""
 # A client that goes on after a reload from where it was; it says what it has heard.
 RESUME = """async ([room, user]) => {
     const { Client } = await import("/client/index.js");

@@ -1,13 +1,12 @@
 """Pages in a network that blocks WebSockets: they work, say that they are not live, and return when they can."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from playwright.async_api import expect
 
-from beaconfire.api import call
 from tests.browser.conftest import Table, Window
+from tests.browser.recording import RECORD, record
 
 # A handshake that a proxy refuses: the browser asks for a path that is no WebSocket's, until `window.blocked` is false.
 BLOCK = """
@@ -21,40 +20,7 @@ BLOCK = """
     window.rejections = [];
     window.addEventListener("unhandledrejection", ({ reason }) => window.rejections.push(String(reason)));
 """
-# A client beside the page's own, which records what it hears and how it is connected.
-RECORD = """async ([room, transport]) => {
-    const { Client } = await import("/client/index.js");
-    const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
-    const url = location.origin.replace(/^http/, "ws") + "/ws";
-    const record = (window.record = { offsets: [], states: [], transports: [], errors: [] });
-    const client = (window.client = new Client({ url, transport, getToken: async () => accessToken }));
-    client.on("state", ({ state, transport }) => {
-        record.states.push(state);
-        if (transport) record.transports.push(transport);
-    });
-    client.on("error", (error) => record.errors.push(error));
-    await new Promise((onReady) => {
-        const onEvent = (event, { offset }) => event.type === "settlement_updated" && record.offsets.push(offset);
-        client.subscribe(room, { onReady, onEvent });
-        client.connect();
-    });
-}"""
-UNTIL = """(count) => new Promise((resolve) => {
-    const look = () => (window.record.offsets.length >= count ? resolve(window.record) : setTimeout(look, 20));
-    look();
-})"""
 UNBLOCK = "() => { window.blocked = false; window.dispatchEvent(new Event('online')); }"
-
-
-async def record(window: Window, table: Table, count: int) -> dict[str, Any]:
-    """Change a settlement `count` times, and wait until the recording client has heard of all of it."""
-    token, url = await asyncio.to_thread(table.token, "Owner"), f"{table.campaign_url}/settlements"
-    (first, *_) = (await asyncio.to_thread(call, "GET", url, token=token))["settlements"]
-    before = len((await window.page.evaluate("() => window.record"))["offsets"])
-    for number in range(count):
-        body = {"level": first["level"] % 10 + number + 1}
-        await asyncio.to_thread(call, "PATCH", f"{url}/{first['id']}", body, token=token)
-    return dict(await window.page.evaluate(UNTIL, before + count))
 
 
 async def assert_quiet(window: Window) -> None:

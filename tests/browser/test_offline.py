@@ -6,7 +6,7 @@ from playwright.async_api import Page
 
 from beaconfire.api import call
 from tests.browser.conftest import Table, Window
-from tests.browser.test_client import UNTIL_HEARD
+from tests.browser.recording import UNTIL_HEARD
 
 # `heard` has what became of the changes. A conflict is solved by sending the change again, on top of what is there.
 OPEN_QUEUE = """async ([token, user]) => {

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, async_playwright
 from beaconfire.api import call
 from beaconfire.local_services import Services
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, Table
-from tests.browser.test_fallback import RECORD, UNTIL, record
+from tests.browser.recording import RECORD, UNTIL, record
 
 RUN_S = 150
 # The first `hung` calls of the token endpoint get no answer.

@@ -8,7 +8,7 @@ from playwright.async_api import Page
 
 from beaconfire.api import call
 from tests.browser.conftest import Table
-from tests.browser.test_client import UNTIL_HEARD
+from tests.browser.recording import UNTIL_HEARD
 
 RUN_S = 150
 JOIN = """async ([room, token, user, hasWorkers]) => {

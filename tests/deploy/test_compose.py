@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 import jsonschema
 import pytest
-import yaml
 
 from beaconfire.broker_users import USERS, password_variable
 from beaconfire.local_services import WORKERS
@@ -24,14 +23,10 @@ from beaconfire_kit.settings import Settings
 from beaconfire_kit.weak_secrets import MIN_KEY, weakness
 from tests.architecture.sources import PROJECTS
 from tests.databases import Postgres
+from tests.deploy.compose_file import ALL, COMPOSE, EXAMPLE, ROOT, TEXT
 from tests.routers import built
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docker-compose.yml").read_text()
-COMPOSE = yaml.safe_load(TEXT)
 PROXY = (ROOT / "deploy/proxy/Caddyfile").read_text()
-EXAMPLE = (ROOT / ".env.example").read_text()
-ALL: dict[str, dict[str, Any]] = COMPOSE["services"]
 RUNNING = {name: one for name, one in ALL.items() if "BEACONFIRE_OPS_PORT" in one.get("environment", {})}
 JOBS = {name: one for name, one in ALL.items() if one["restart"] == "on-failure"}
 ON_THE_BROKER = {name: one for name, one in ALL.items() if "BEACONFIRE_NATS_USER" in one["environment"]}

@@ -16,8 +16,8 @@ from beaconfire.service_settings import settings_classes, variables
 from beaconfire_kit.settings import Settings
 from tests.architecture.sources import ROOT
 from tests.client import open_socket
+from tests.deploy.compose_file import ALL, EXAMPLE
 from tests.deploy.kubernetes import Manifests, kustomize, rendered
-from tests.deploy.test_compose import ALL, EXAMPLE
 from tests.fakes import FakeAuth
 
 OVERLAYS = ("single", "cluster")

@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 from beaconfire_gateway import __main__ as gateway
-from beaconfire_gateway.presence import own, peers
-from beaconfire_gateway.presence.messages import Part
+from beaconfire_gateway.presence.messages import Part, Question
+from beaconfire_gateway.presence.own import OwnSessions
 from beaconfire_gateway.presence.peers import Peers
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.stream.intake import Event, Intake
@@ -73,12 +74,24 @@ def _without_records() -> None:
 
 def _without_silence_of_gateways() -> None:
     """Never take a gateway for gone, however long it is silent."""
-    peers.SILENT_S = 1e9
+
+    def turn(self: Peers, now: float) -> Iterator[Question]:
+        for peer in self._peers.values():
+            peer.heard_at = now
+        return whole(self, now)
+
+    whole = Peers.turn
+    Peers.turn = turn  # type: ignore[method-assign]
 
 
 def _without_grace() -> None:
     """Take a user for gone as soon as the connection is lost."""
-    own.GRACE_S = 0.0
+
+    def lose(self: OwnSessions, session: Hashable, user: str, rooms: Iterable[str], _now: float) -> None:
+        for room in rooms:
+            self.leave(session, user, room)
+
+    OwnSessions.lose = lose  # type: ignore[assignment,method-assign]
 
 
 def _without_answers() -> None:
