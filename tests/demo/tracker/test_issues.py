@@ -158,4 +158,6 @@ async def test_comment_is_changed_by_its_author_and_deleted_by_its_author_or_an_
     assert (await tracker.told("comment.created"))["authorId"] == tracker.owner.user_id
     edited = await tracker.told("comment.updated")
     assert (edited["changes"], edited["previous"]) == ({"body": "At dusk"}, {"body": "Tonight"})
-    assert (await tracker.told("comment.deleted"))["issueId"] == issue["id"]
+    gone = await tracker.told("comment.deleted")
+    assert (gone["issueId"], gone["id"]) == (issue["id"], comment["id"])
+    assert [one["authorId"] for one in (edited, gone)] == [tracker.owner.user_id] * 2

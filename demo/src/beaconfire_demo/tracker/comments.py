@@ -15,7 +15,7 @@ from beaconfire_kit.models import Body
 from beaconfire_kit.roles import can_own
 from beaconfire_kit.store import Reading, Row, Writing
 
-_NAMED = ("workspace_id", "team_id", "issue_id", "id", "author_id", "revision")
+_NAMED = ("workspaceId", "teamId", "issueId", "id", "authorId", "revision")
 
 
 class CommentChanges(Body):
@@ -65,7 +65,7 @@ class Comments(Collection):
 
     async def report(self, tx: Writing, change: Change) -> None:
         row, before, fields = change.row, change.before, change.fields
-        named = {name: row[name] for name in _NAMED}
+        named = values(row, _NAMED)
         changes = {}
         if change.operation == "create":
             tx.publish(CommentCreated.model_validate({"workspaceId": row["workspace_id"], **self.show(row)}))
