@@ -60,4 +60,4 @@ def test_named_tests_and_fixtures_exist() -> None:
     assert folders
     assert all((ROOT / folder).is_dir() for folder in folders)
     assert 'name="services"' in (ROOT / "tests/conftest.py").read_text()
-    assert "fixture\n`services` (tests/conftest.py)" in PAGE
+    assert "fixture `services` (tests/conftest.py)" in " ".join(PAGE.split())
