@@ -1,7 +1,7 @@
 """The applications of the demo: one row for each folder here with a page, and the broker user of its service.
 
 To add an application, add its folder with a `page/main.js`, a package that runs with `python -m`, and a row here.
-`beaconfire up` then starts it, and serves its page below its name.
+`beaconfire up` then starts it, and serves its page below its name. docs/topics/demo.md says what else a page needs.
 """
 
 from dataclasses import dataclass
