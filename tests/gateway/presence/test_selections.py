@@ -326,8 +326,10 @@ async def test_views_of_every_way_are_told(stream: NatsServer, auth: FakeAuth, w
     assert (heard.body["room"], heard.body["items"]) == (ROOM, ["second"])
 
 
+NATIVE = json.dumps({"type": "select", "id": 9, "room": ROOM, "items": ITEMS})
 SAID = {
-    "beaconfire.v1": json.dumps({"type": "select", "id": 9, "room": ROOM, "items": ITEMS}),
+    "beaconfire.v1": NATIVE,
+    "beaconfire.v1.msgpack": NATIVE,
     "plain": json.dumps({"type": "select", "payload": {"room": ROOM, "items": ITEMS}}),
     "socketio": f'42["select",{json.dumps({"room": ROOM, "items": ITEMS})}]',
 }

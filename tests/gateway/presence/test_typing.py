@@ -312,8 +312,10 @@ async def test_clients_of_every_way_are_told(stream: NatsServer, auth: FakeAuth,
     assert fields_of(heard) == {"room": ROOM, "userId": "editor", "typing": True}
 
 
+NATIVE = json.dumps({"type": "typing", "id": 9, "room": ROOM})
 SAID = {
-    "beaconfire.v1": json.dumps({"type": "typing", "id": 9, "room": ROOM}),
+    "beaconfire.v1": NATIVE,
+    "beaconfire.v1.msgpack": NATIVE,
     "plain": json.dumps({"type": "user.typing", "payload": {"room": ROOM, "typing": True}}),
     "socketio": f'42["typing.start",{json.dumps({"room": ROOM})}]',
 }
