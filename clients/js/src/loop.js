@@ -60,7 +60,7 @@ class EventQueue {
       {
         onEvent: (event) => this.#push(event),
         onResync: () => this.#fail("resync"),
-        onLeft: ({ reason }) => this.#fail(reason),
+        onLeft: ({ reason }) => reason === "lease_expired" || this.#fail(reason), // the client joins again, without a gap
         onError: ({ code }, { willRetry }) => willRetry || this.#fail(code),
       },
       options,

@@ -156,6 +156,21 @@ test("a loop throws if events were missed, if the room was refused, and if it is
   }
 });
 
+test("a loop goes on after an expired lease, because the client joins again without a gap", async () => {
+  const { client, clock } = setUp();
+  const events = eventsOf(client, ROOM);
+  client.connect();
+  await settle();
+  socket().accept();
+  socket().receive({ type: "room.left", room: ROOM, reason: "lease_expired" });
+  await clock.pass(1000);
+  assert.equal(socket().last.type, "subscribe");
+  socket().answer({ [ROOM]: { success: true } });
+  socket().receive(event(12));
+
+  assert.equal((await events.next()).value.id, "id12");
+});
+
 test("all watchers of a room see the same list of who is there, also one that comes later", async () => {
   const { client, clock } = setUp();
   const first = watchPresence(client, ROOM);

@@ -141,7 +141,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
         toasts.show("Some changes may be missing. Everything is loaded again.");
         loading.run();
       },
-      onLeft: () => leave(noLongerMember()),
+      onLeft: ({ reason }) => reason === "lease_expired" || leave(noLongerMember()), // else the client joins again
       onError: (error, { willRetry }) => {
         if (willRetry) return;
         // The user was removed between loading and subscribing, or a limit was reached: then the page does not update itself.

@@ -168,7 +168,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
         toasts.show("Some changes may be missing. Everything is loaded again.");
         loading.run();
       },
-      onLeft: () => leave(noLongerMember()),
+      onLeft: ({ reason }) => reason === "lease_expired" || leave(noLongerMember()), // else the client joins again
       onError: (error, { willRetry }) => {
         if (willRetry) return;
         if (error.code === "forbidden") return leave(noLongerMember());

@@ -112,7 +112,8 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
       toasts.show(`You do not see other users' changes here. ${asSentence(error.message)}`, { kind: "bad", ms: 0 });
     };
     const onReady = () => cursor === null && loading.run(); // loaded before the stream existed
-    const handlers = { onEvent, onReady, onResync, onLeft: leave, onError: refused };
+    const onLeft = ({ reason }) => reason === "lease_expired" || leave(); // else the client joins again
+    const handlers = { onEvent, onReady, onResync, onLeft, onError: refused };
     const workspace = client.subscribe(`workspace:${id}`, handlers, { cursor });
     const present = watchPresence(client, `workspace:${id}`);
     const own = client.subscribe(`user:${me.id}`, { onEvent: hearOwn, onResync }, { cursor, types: ["notification.new", "notification.read"] });
