@@ -169,10 +169,13 @@ export class Subscription {
   /**
    * Call `onReady`, once.
    * @internal
+   * @param {string | undefined} cursor  the connection's
    */
-  announce() {
+  announce(cursor) {
     if (!this.awaitsReady) return;
     this.awaitsReady = false;
+    // What is restored later for another subscription of the room happened before this one began.
+    if (cursor !== undefined && this.heard.value === undefined) this.heard.reset(cursor);
     this.call("onReady");
   }
 
@@ -451,14 +454,15 @@ export class RoomTable {
 
   /**
    * Pass an event to every subscription of its rooms. The frame names rooms in the long form. A subscription with a short
-   * name gets the events of the room that the gateway found for it. Until the gateway answers, it gets those of every room
-   * with that pair.
+   * name gets the events of the room that the gateway found for it.
    * @param {EventFrame} frame
    */
   deliver(frame) {
     for (const name of namesOf(frame)) {
       const room = this.#rooms.get(name);
-      if (room?.isMeantBy(frame) && !this.#comesRestored(room, frame)) this.#hand(room, frame);
+      if (!room?.isMeantBy(frame) || this.#comesRestored(room, frame)) continue;
+      // Before the room is joined, only those of its events come that are in another room, too.
+      this.#hand([...room.subscriptions].filter(({ awaitsReady }) => !awaitsReady), frame);
     }
   }
 
@@ -472,7 +476,7 @@ export class RoomTable {
       for (const name of rooms) {
         const room = this.#rooms.get(name);
         // If the room was asked for with other types or another cursor since, all of it comes again.
-        if (room && names.has(name) && room.messageId === id && room.isAskedAsWanted) this.#hand(room, frame);
+        if (room && names.has(name) && room.messageId === id && room.isAskedAsWanted) this.#hand([...room.subscriptions], frame);
       }
     }
   }
@@ -482,9 +486,9 @@ export class RoomTable {
     return since !== undefined && offset !== undefined && isAbove(this.#cursor.epoch, offset, since);
   }
 
-  /** @param {Room} room @param {EventFrame} frame */
-  #hand(room, frame) {
-    for (const subscription of [...room.subscriptions]) subscription.take(frame, this.#cursor.epoch);
+  /** @param {Subscription<any>[]} subscriptions @param {EventFrame} frame */
+  #hand(subscriptions, frame) {
+    for (const subscription of subscriptions) subscription.take(frame, this.#cursor.epoch);
   }
 
   /**
@@ -534,6 +538,12 @@ export class RoomTable {
     for (const one of [...(this.#rooms.get(room)?.subscriptions ?? [])]) one.call(name, ...args);
   }
 
+  /** @param {Room} room */
+  #announce(room) {
+    if (!room.isAskedAsWanted) return; // what was added in the meantime is asked for next
+    for (const subscription of [...room.subscriptions]) subscription.announce(this.#cursor.value);
+  }
+
   /** Wait for the end of this turn: unsubscribing and subscribing again in one turn (React's StrictMode) sends nothing. */
   #flushSoon() {
     if (!this.#flushTimer.isSet) this.#flushTimer.set(0, () => this.#flush());
@@ -541,7 +551,7 @@ export class RoomTable {
 
   #flush() {
     this.#flushTimer.stop();
-    for (const room of this.#rooms.values()) if (room.place === "joined") announce(room);
+    for (const room of this.#rooms.values()) if (room.place === "joined") this.#announce(room);
     this.#leave([...this.#rooms.values()].filter((room) => room.subscriptions.size === 0 && room.place !== "leaving"));
     /** @type {Map<string, Room[]>} A message has one list of types and one cursor. */
     const unasked = new Map();
@@ -668,7 +678,7 @@ export class RoomTable {
       const { presence, selection = [] } = answer;
       if (presence) this.#call(room.name, "onPeople", { type: "presence", ...presence });
       this.#call(room.name, "onPeople", { type: "selection", items: selection });
-      announce(room);
+      this.#announce(room);
       room.show();
     } else {
       this.#refused(room, answer.error ?? { code: "bad_request", message: "The room was refused without a reason" });
@@ -741,12 +751,6 @@ export class RoomTable {
     this.#askAgain(room);
     room.refusals = 0;
   }
-}
-
-/** @param {Room} room */
-function announce(room) {
-  if (!room.isAskedAsWanted) return; // what was added in the meantime is asked for next
-  for (const subscription of [...room.subscriptions]) subscription.announce();
 }
 
 /** @typedef {{types?: readonly string[] | undefined, wantsPresence?: boolean | undefined, since?: string | undefined}} Wanted */

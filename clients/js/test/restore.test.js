@@ -88,6 +88,22 @@ test("a second subscription with a snapshot makes the first one neither miss nor
   assert.deepEqual(second.heard, ["id-14", "id-15", "ready", "id-16"]);
 });
 
+test("what is restored for a second subscription does not come to the first, which began later and heard nothing yet", async () => {
+  const { client, clock } = await setUpConnected();
+  const [first, second] = [heardBy(), heardBy()];
+  client.subscribe(C1, first.handlers);
+  await clock.pass(0);
+  socket().answer(granted(C1));
+  client.subscribe(C1, second.handlers, { cursor: "e:5" });
+  await clock.pass(0);
+  socket().restore(event(7));
+  socket().answer(granted(C1));
+  socket().receive(event(11));
+
+  assert.deepEqual(first.heard, ["ready", "id-11"]);
+  assert.deepEqual(second.heard, ["id-7", "ready", "id-11"]);
+});
+
 test("an older snapshot during a restore starts it over, and no event comes twice or late", async () => {
   const { client, clock } = await setUpConnected();
   const [young, old] = [heardBy(), heardBy()];

@@ -49,12 +49,29 @@ test("replacing a handler sends nothing", async () => {
   const heard = [];
   const subscription = client.subscribe("campaign:c1", { onEvent: () => heard.push("old") });
   await clock.pass(0);
+  socket().reply();
   subscription.setHandlers({ onEvent: () => heard.push("new") });
   socket().receive(event(11, ["campaign:c1"]));
   await clock.pass(0);
 
   assert.deepEqual(heard, ["new"]);
   assert.equal(socket().of("subscribe").length, 1);
+});
+
+test("before its room is joined a subscription gets no events, also not those that are in another joined room", async () => {
+  const { client, clock } = await setUpConnected();
+  const heard = [];
+  const handlers = { onEvent: ({ id }) => heard.push(id), onReady: () => heard.push("ready") };
+  client.subscribe("campaign:c1");
+  await clock.pass(0);
+  socket().answer({ "campaign:c1": { success: true } });
+  client.subscribe("campaign:c1/settlement:s1", handlers);
+  await clock.pass(0);
+  socket().receive(event(11, ["campaign:c1", "campaign:c1/settlement:s1"]));
+  socket().answer({ "campaign:c1/settlement:s1": { success: true } });
+  socket().receive(event(12, ["campaign:c1", "campaign:c1/settlement:s1"]));
+
+  assert.deepEqual(heard, ["ready", "id-12"]);
 });
 
 test("a short name gets the events of the room that the gateway found, and of no other root", async () => {
@@ -72,12 +89,14 @@ test("a short name gets the events of the room that the gateway found, and of no
 });
 
 test("a short name matches events with the long name, and a long name only those of its root", async () => {
-  const { client } = await setUpConnected();
+  const { client, clock } = await setUpConnected();
   const heard = [];
   client.subscribe("settlement:s1", { onEvent: () => heard.push("short") });
   client.subscribe("campaign:c1/settlement:s1", { onEvent: () => heard.push("long") });
   client.subscribe("campaign:c2/settlement:s1", { onEvent: () => heard.push("other root") });
   client.on("event", () => heard.push("client"));
+  await clock.pass(0);
+  socket().reply();
   socket().receive(event(11, ["campaign:c1", "campaign:c1/settlement:s1"]));
 
   assert.deepEqual(heard.sort(), ["client", "long", "short"]);
@@ -614,12 +633,14 @@ test("an invalid room throws at the call", async () => {
 
 test("a handler that throws does not affect the others", async (context) => {
   context.mock.method(console, "error", () => {});
-  const { client } = await setUpConnected();
+  const { client, clock } = await setUpConnected();
   let heard = 0;
   client.on("event", () => {
     throw new Error("broken");
   });
   client.subscribe("campaign:c1", { onEvent: () => heard++ });
+  await clock.pass(0);
+  socket().reply();
   socket().receive(event(11, ["campaign:c1"]));
 
   assert.equal(heard, 1);

@@ -37,6 +37,7 @@ test("seen: resolves by the event's id, even if the event came first, and after 
   const order = [];
   client.subscribe(C1, { onEvent: ({ id }) => order.push(id) });
   await clock.pass(0);
+  socket().reply();
   client.seen("later").then(() => order.push("seen later"));
   socket().receive(event(11, "before"));
   await client.seen("before");
