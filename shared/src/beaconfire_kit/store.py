@@ -25,6 +25,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     ColumnElement,
     Executable,
@@ -37,6 +38,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     select,
     update,
 )
@@ -146,7 +148,9 @@ class Reading:
     async def find_last(self, table: Table, key: Row, by: str, *, most: int, below: int | None = None) -> list[Row]:
         """Return at most `most` rows with these values, those with the highest `by` first. All are below `below`."""
         query = select(table).filter_by(**key).order_by(table.c[by].desc()).limit(most)
-        rows = await self._connection.execute(query if below is None else query.where(table.c[by] < below))
+        if below is not None:  # it may be larger than the column takes
+            query = query.where(table.c[by] < literal(below, BigInteger))
+        rows = await self._connection.execute(query)
         return [_as_row(table, row) for row in rows]
 
 

@@ -50,6 +50,15 @@ async def test_every_member_writes_in_the_chat_and_reads_it_page_by_page(workspa
     assert (await workspace.viewer.get(f"{workspace.messages}?before=x")).error == (400, "bad_request")
 
 
+async def test_page_before_a_number_that_no_message_has_is_the_newest(workspace: Workspace) -> None:
+    """The number may be larger than its column takes."""
+    await workspace.viewer.post(workspace.messages, {"text": "Hello"})
+    found = await workspace.viewer.get(f"{workspace.messages}?before={10**14}")
+
+    assert found.status == 200, found.body
+    assert [message["text"] for message in found.body["messages"]] == ["Hello"]
+
+
 async def test_notification_is_seen_and_marked_by_its_user_alone_and_the_mark_is_an_event(workspace: Workspace) -> None:
     await workspace.approval(title="Buy oil")
     listed = (await workspace.owner.get("/v1/notifications")).body
