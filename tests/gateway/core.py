@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from beaconfire_gateway.fanout.conflation import HELD_BEHIND
+from beaconfire_gateway.fanout.conflation import HELD_BEHIND, MAX_HELD_BYTES
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE
@@ -121,6 +121,7 @@ def build_core(
     batch_bytes: int = BATCH_BYTES,
     slice_sessions: int = SLICE,
     held_behind: int = HELD_BEHIND,
+    max_held_bytes: int = MAX_HELD_BYTES,
     steps_per_turn: int = STEPS,
     epoch: str = "",
 ) -> Gateway:
@@ -139,6 +140,7 @@ def build_core(
         batch_bytes=batch_bytes,
         slice_sessions=slice_sessions,
         held_behind=held_behind,
+        max_held_bytes=max_held_bytes,
         steps_per_turn=steps_per_turn,
         now=0,
     )

@@ -9,16 +9,18 @@ from typing import Any, cast
 import pytest
 
 from beaconfire_gateway.fanout.checking import Checker, Stored
-from beaconfire_gateway.fanout.conflation import MAX_KEYS
+from beaconfire_gateway.fanout.conflation import MAX_HELD_BYTES, MAX_KEYS, Key, key_of
+from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.stream.delivery import Delivery
 from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.fragment import Conflation
 from beaconfire_kit.catalogue.timeline import Timeline
 from beaconfire_kit.errors import UNAVAILABLE, BeaconfireError
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
 from tests.gateway.catalogues import catalogue_with, couriers
-from tests.gateway.core import Open, build_core, settled, spawning
+from tests.gateway.core import ROUTE, Open, build_core, settled, spawning
 from tests.gateway.events import BODY
 from tests.gateway.lines import Connected, Socket
 
@@ -28,7 +30,7 @@ ROOM = "campaign:c1"
 class Realm:
     """A gateway's core with its delivery, and one client in `campaign:c1`."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, *, max_held_bytes: int = MAX_HELD_BYTES) -> None:
         loop = asyncio.get_running_loop()
         self.timers: list[Callable[[], None]] = []
         self.core: Gateway = build_core(
@@ -36,6 +38,7 @@ class Realm:
             call_later=lambda _seconds, callback: self.timers.append(callback),
             spawn=spawning(loop),
             epoch="e",
+            max_held_bytes=max_held_bytes,
         )
         self.timeline = Timeline()
         self.timeline.begin([(0, catalogue)])
@@ -225,6 +228,52 @@ async def test_keys_beyond_the_bound_of_a_window_are_not_held(realm: Realm) -> N
     realm.move("k2", 2, 3)
 
     assert await realm.heard() == [(1, 1), (2, 2), (3, 3)]
+
+
+async def test_all_windows_end_if_more_bytes_are_held_than_the_bound() -> None:
+    realm = Realm(catalogue_with(couriers()), max_held_bytes=1_000)
+    await realm.join()
+    for courier in ("k1", "k2", "k3"):
+        realm.move(courier, 1, 2)
+    early = await realm.heard()
+    realm.end_windows()
+    late = await realm.heard()
+
+    assert early[:3] == [(1, 1), (1, 3), (1, 5)]
+    assert (2, None) in early
+    assert len(early + late) == 6
+    assert realm.core.conflation.held_bytes == 0
+
+
+async def test_bytes_of_events_that_were_replaced_or_sent_do_not_count(realm: Realm) -> None:
+    realm.move("k1", 1, 2)
+    of_one = realm.core.conflation.held_bytes
+    realm.move("k1", *range(3, 9))
+    of_the_last = realm.core.conflation.held_bytes
+    realm.end_windows()
+
+    assert of_one == of_the_last > 0
+    assert realm.core.conflation.held_bytes == 0
+
+
+async def test_window_that_was_ended_early_keeps_nothing_until_its_timer(realm: Realm) -> None:
+    window = realm.core.conflation
+    realm.move("k1", 1, 2)
+    first = next(iter(window._windows.values()))
+    window.flush()
+
+    assert not first.held
+
+
+def test_key_is_short_however_long_its_value_is() -> None:
+    rule = Conflation("/name", 200)
+
+    def key(name: str) -> Key:
+        body = json.dumps({"payload": {"name": name}}).encode()
+        return key_of(Entry(1, ROUTE, body, 0.0, type="courier.moved"), rule)
+
+    assert key("k" * 60_000) == key("k" * 60_000) != key("k" * 59_999)
+    assert len(key("k" * 60_000)[2]) < 100
 
 
 async def test_event_held_for_a_slow_client_reaches_it_when_it_reads_again(realm: Realm) -> None:

@@ -14,11 +14,12 @@ comes back: each of them is less than HELD_BEHIND offsets below its cursor.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from hashlib import sha256
 from typing import Any, Generic, Protocol, TypeAlias
 
 from orjson import dumps, loads
 
-from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.entry import OVERHEAD, Entry
 from beaconfire_gateway.fanout.hub import Hub, S
 from beaconfire_gateway.fanout.outbound import Outbound
 from beaconfire_kit import metrics
@@ -31,6 +32,10 @@ HELD_BEHIND = 2_000
 comes back knows what another one may have held, without comparing clocks. All gateways must have the same number."""
 MAX_KEYS = 10_000
 """Keys in one window. The events of further keys go out at once."""
+MAX_HELD_BYTES = 32 * 1024 * 1024
+"""Of all events that are held. With more, all windows end."""
+_MAX_KEY_BYTES = 64
+"""A digest stands for a longer value of a key."""
 
 CONFLATED = metrics.Counter(
     "beaconfire_gateway_conflated_events_total",
@@ -39,7 +44,9 @@ CONFLATED = metrics.Counter(
 )
 
 Key: TypeAlias = tuple[str, str, bytes]
-"""Type, subject, and the value of the field that the catalogue names. Events with the same key replace each other."""
+"""Type, subject, and the value of the field that the catalogue names. Events with the same key replace each other.
+
+It is kept for a window, so a long value is a digest."""
 
 
 class Alarms(Protocol):
@@ -92,6 +99,7 @@ class Conflator(Generic[S]):
         position: Callable[[], int],
         cursor: Callable[[], str],
         held_behind: int = HELD_BEHIND,
+        max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         self._hub = hub
         self._outbound = outbound
@@ -100,6 +108,8 @@ class Conflator(Generic[S]):
         self._position = position
         self._cursor = cursor
         self._held_behind = held_behind
+        self._max_held_bytes = max_held_bytes
+        self.held_bytes = 0
         self._rules: Mapping[str, Conflation] = {}
         self._known: dict[str, Conflation] = {}  # of all revisions that may have counted when an event was held
         self._root_kinds: set[str | None] = set()
@@ -152,9 +162,12 @@ class Conflator(Generic[S]):
         else:  # a session may hear only one of the two
             self._send(before)
         window.held[key] = entry
+        self.held_bytes += _bytes_of(entry) - (0 if before is None else _bytes_of(before))
         if entry.offset and not window.is_watched:
             window.is_watched = True
             self._alarms.add(window, entry.offset + self._held_behind - 1)
+        if self.held_bytes > self._max_held_bytes:
+            self.flush()
 
     def flush(self) -> None:
         """Queue everything that is held, now."""
@@ -188,8 +201,10 @@ class Conflator(Generic[S]):
             # Held until it is queued: queueing may fill a socket, and its session then asks what is held.
             self._send(entry)
             window.held[key] = None
+            self.held_bytes -= _bytes_of(entry)
             self._hub.unpin(entry.route.subject)
         del self._windows[window_ms]
+        window.held = {}  # a timer and an alarm may still know the window
         if held:
             self._open(window_ms).held.update((key, None) for key, _ in held)
 
@@ -203,7 +218,14 @@ def key_of(entry: Entry, rule: Conflation) -> Key:
     found: Any = loads(entry.body)["payload"]
     for step in tokens(rule.key):
         found = found.get(step) if isinstance(found, dict) else None
-    return entry.type, entry.route.subject, dumps(found)
+    value = dumps(found)
+    if len(value) > _MAX_KEY_BYTES:
+        value = sha256(value).digest()
+    return entry.type, entry.route.subject, value
+
+
+def _bytes_of(entry: Entry) -> int:
+    return OVERHEAD + len(entry.body)
 
 
 def _offset(entry: Entry) -> int:

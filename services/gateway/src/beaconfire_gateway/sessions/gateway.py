@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from beaconfire_gateway.fanout.busiest_root import BusiestRoot
-from beaconfire_gateway.fanout.conflation import HELD_BEHIND, Conflator
+from beaconfire_gateway.fanout.conflation import HELD_BEHIND, MAX_HELD_BYTES, Conflator
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE, Outbound
@@ -262,6 +262,7 @@ class Gateway:
         batch_bytes: int = BATCH_BYTES,
         slice_sessions: int = SLICE,
         held_behind: int = HELD_BEHIND,
+        max_held_bytes: int = MAX_HELD_BYTES,
         steps_per_turn: int = STEPS,
         losing_s: float = LOSING_S,
         now: int | None = None,
@@ -311,6 +312,7 @@ class Gateway:
             position=lambda: self.position,
             cursor=lambda: self.cursor(self.position),
             held_behind=held_behind,
+            max_held_bytes=max_held_bytes,
         )
         self.goaways: GoAways | None = None
         """Set when the gateway starts to stop. Sessions that connect from then on are sent `goaway`."""
