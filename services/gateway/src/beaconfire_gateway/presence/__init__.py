@@ -8,5 +8,5 @@ without a broker.
 `exchange` carries the messages of `messages` between gateways, over NATS.
 
 `typing_users` tells the sessions of a room who is typing there. `selections` tells the sessions of a user what the user
-has selected in another of them. Both need none of the others but `exchange`.
+has selected in another of them. Both need only `exchange`. `telling` sends many sessions the same message.
 """

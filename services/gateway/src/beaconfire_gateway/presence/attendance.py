@@ -6,25 +6,21 @@ a deployment that does not use presence does not pay for it.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Iterable
 
 from beaconfire_gateway.presence.node import Node
 from beaconfire_gateway.presence.peers import HEARTBEAT_S
+from beaconfire_gateway.presence.telling import tell
 from beaconfire_gateway.presence.view import View
 from beaconfire_gateway.sessions.gateway import Gateway
-from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.wire.messages import Presence, PresenceChange, Status
-from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import logs
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.subjects import Pair, RoomKey
 
 log = logs.get(__name__)
 
-SLICE = 100
-"""Sessions that are told in one step: about a millisecond."""
 SETTLE_S = 2 * HEARTBEAT_S
 """After so long, every other gateway has said something."""
 
@@ -159,35 +155,16 @@ class GatewayAttendance:
         if not self.is_active:
             return
         self._read_catalogue()
-        for room, watched in list(self._rooms.items()):
+        for watched in list(self._rooms.values()):
             change = watched.view.look(now)
             if change is not None:
-                watched.version += 1
-                self._tell(room, watched.version, change, iter(list(watched.watchers)), {})
+                self._tell(watched, change)
 
-    def _tell(
-        self,
-        room: RoomKey,
-        version: int,
-        change: PresenceChange,
-        sessions: Iterator[Session],
-        encoded: dict[Wire, bytes],
-    ) -> None:
-        """Tell some of these sessions, and the others in a later turn of the loop."""
-        watchers = self._rooms[room].watchers if room in self._rooms else {}
-        has_more = False
-        for session in islice(sessions, SLICE):
-            has_more = True
-            # One that catches up is told everything when it has. One that came meanwhile knows it.
-            if session.state is not State.LIVE or watchers.get(session, version) >= version:
-                continue
-            data = encoded.get(session.wire)
-            if data is None:
-                data = encoded[session.wire] = session.wire.encode(change)
-            if data:
-                self._gateway.outbound.send(session, data)
-        if has_more:
-            self._gateway.steps.add(partial(self._tell, room, version, change, sessions, encoded))
+    def _tell(self, watched: _Watched, change: PresenceChange) -> None:
+        """Tell a room's watchers, except those that know it: they came after it, or have caught up since."""
+        watched.version += 1
+        version, watchers = watched.version, watched.watchers
+        tell(self._gateway, change, watchers, lambda session: watchers.get(session, version) < version)
 
     # The catalogue.
 

@@ -123,7 +123,7 @@ class UsersSelections:
         """Tell the user's sessions in the room. The limit on a user's connections bounds how many there are."""
         message = Selection(selected.room, selected.items)
         for session in self._gateway.hub.sessions_of(selected.user_id):
-            if session is not besides and any(one.room == selected.room for one in session.rooms.values()):
+            if session is not besides and session.is_in(selected.room):
                 session.send(message)
 
 

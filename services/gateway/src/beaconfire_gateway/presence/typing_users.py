@@ -5,14 +5,12 @@ stored: each gateway forgets a user who has not been heard for five seconds, and
 """
 
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import islice
+from collections.abc import Callable
 
+from beaconfire_gateway.presence.telling import tell
 from beaconfire_gateway.sessions.gateway import Gateway
-from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.wire.messages import Typing
-from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.subjects import RoomKey
 
 TYPING_S = 5.0
@@ -21,8 +19,6 @@ RENEW_S = 2.0
 """Within so long, the same is not told again."""
 MAX_SHOWN = 20
 """The most users of a room that are told to be typing. Else a large room would cost messages by pairs of users."""
-SLICE = 100
-"""Sessions that are told in one step: about a millisecond."""
 
 
 class RoomsTypingUsers:
@@ -45,13 +41,13 @@ class RoomsTypingUsers:
             return
         message = Typing(room, session.user_id, typing)
         if self._enter(message, now):
-            self._start_telling(message, besides=session)
+            self._tell(message, besides=session)
             self.tell_others(message)
 
     def hear(self, message: Typing) -> None:
         """Another gateway says what one of its users does."""
         if self._gateway.hub.listeners(message.room, Typing.EVENT_TYPE) and self._enter(message, self._clock()):
-            self._start_telling(message)
+            self._tell(message)
 
     def turn(self, now: float) -> None:
         """Forget those who have not been heard for too long."""
@@ -59,7 +55,7 @@ class RoomsTypingUsers:
             for user_id in [one for one, until in users.items() if until <= now]:
                 message = Typing(room, user_id, typing=False)
                 self._enter(message, now)
-                self._start_telling(message)
+                self._tell(message)
 
     def _enter(self, message: Typing, now: float) -> bool:
         """Note it. Returns whether the room's sessions should be told."""
@@ -75,21 +71,7 @@ class RoomsTypingUsers:
         self._until[message.room] = users
         return True
 
-    def _start_telling(self, message: Typing, *, besides: Session | None = None) -> None:
+    def _tell(self, message: Typing, *, besides: Session | None = None) -> None:
+        """Tell the sessions in the room that want to know. One that catches up hears from the next message on."""
         sessions = [one for one in self._gateway.hub.listeners(message.room, Typing.EVENT_TYPE) if one is not besides]
-        self._tell(message, iter(sessions), {})
-
-    def _tell(self, message: Typing, sessions: Iterator[Session], encoded: dict[Wire, bytes]) -> None:
-        """Tell some of these sessions, and the others in a later turn of the loop."""
-        has_more = False
-        for session in islice(sessions, SLICE):
-            has_more = True
-            # It may have left since, or catch up. Then it hears from the next message on.
-            if session.state is not State.LIVE or all(one.room != message.room for one in session.rooms.values()):
-                continue
-            data = encoded.get(session.wire)
-            if data is None:
-                data = encoded[session.wire] = session.wire.encode(message)
-            self._gateway.outbound.send(session, data)
-        if has_more:
-            self._gateway.steps.add(partial(self._tell, message, sessions, encoded))
+        tell(self._gateway, message, sessions, lambda session: session.is_in(message.room))

@@ -51,7 +51,7 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.outside_tokens import OutsideClaims
 from beaconfire_kit.resync import ResyncCause
 from beaconfire_kit.roles import Role
-from beaconfire_kit.subjects import Pair
+from beaconfire_kit.subjects import Pair, RoomKey
 from beaconfire_kit.tokens import Claims
 
 log = logs.get(__name__)
@@ -443,6 +443,10 @@ class Session(ABC):
         self._warned = False
         self._watch_token()
 
+    def is_in(self, room: RoomKey) -> bool:
+        """Whether it is in a room, by whatever name."""
+        return any(one.room == room for one in self.rooms.values())
+
     def join(self, name: str, subscription: Subscription) -> None:
         """Put it into a room. If it is in it already, by other terms, change them."""
         known = self.rooms.get(name)
@@ -461,7 +465,7 @@ class Session(ABC):
         self.gateway.outbound.seal()
         subscription = self.rooms.pop(name)
         attendance, room = self.gateway.attendance, subscription.room
-        if attendance is not None and all(one.room != room for one in self.rooms.values()):
+        if attendance is not None and not self.is_in(room):
             (attendance.left if for_good else attendance.paused)(self, room)
         # A room may be known by two names, `settlement:s1` and `campaign:c1/settlement:s1`.
         if subscription not in self.rooms.values():
