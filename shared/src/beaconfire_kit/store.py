@@ -53,6 +53,7 @@ from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.event import Event
 from beaconfire_kit.idempotency import Earlier, Key, another_request
+from beaconfire_kit.invalid_event import MAX_EVENT_BYTES, InvalidEvent
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.web import CURSOR_HEADER, OFFSET_HEADER, PENDING_HEADER
 
@@ -310,14 +311,14 @@ class Store(Generic[W_co]):
         """Open a transaction: at the end of the block, all rows and events are committed, or none.
 
         `metadata` is that of its events; they count for its user and for their roots. Transactions that find the same
-        row come one after the other. Raises BeaconfireError `too_many` over a limit, and `unavailable` if two of them
-        made the same thing at once. Then all changes are undone.
+        row come one after the other. Raises BeaconfireError `too_many` over a limit, `too_large` if an event has too
+        many bytes, and `unavailable` if two of them made the same thing at once. Then all changes are undone.
         """
         try:
             async with self._database.writing() as connection:
                 tx = self._transaction(connection, metadata, self._keys)
                 yield tx
-                sizes = await self._outbox.add(connection, tx.envelopes)
+                sizes = await self._add(connection, tx.envelopes)
                 await self.count(connection, metadata, tx.envelopes, sizes)
         except IntegrityError:
             raise BeaconfireError(
@@ -325,6 +326,14 @@ class Store(Generic[W_co]):
             ) from None
         if tx.envelopes:
             self._outbox.wake()
+
+    async def _add(self, tx: AsyncConnection, envelopes: Sequence[Envelope]) -> list[int]:
+        """Write events. Returns the bytes of each. Their texts come from the caller, so a large one is its mistake."""
+        try:
+            return await self._outbox.add(tx, envelopes)
+        except InvalidEvent:
+            text = f"too long: the event of this change would have more than {MAX_EVENT_BYTES} bytes. Shorten the texts"
+            raise BeaconfireError(errors.TOO_LARGE, text) from None
 
     async def count(
         self, tx: AsyncConnection, metadata: Metadata, envelopes: Sequence[Envelope], sizes: Sequence[int]

@@ -161,3 +161,20 @@ async def test_comment_is_changed_by_its_author_and_deleted_by_its_author_or_an_
     gone = await tracker.told("comment.deleted")
     assert (gone["issueId"], gone["id"]) == (issue["id"], comment["id"])
     assert [one["authorId"] for one in (edited, gone)] == [tracker.owner.user_id] * 2
+
+
+async def test_change_whose_event_would_be_too_large_is_refused_and_undone(tracker: Tracker) -> None:
+    """The event has the old text and the new one, so each may be allowed by itself."""
+    issues = await tracker.team()
+    path = f"{tracker.workspace}/{issues}"
+    created = await tracker.editor.post(path, {"title": "Light the beacon", "description": "\u0001" * 9_000})
+    one = f"{path}/{created.body['issue']['id']}"
+    refused = await tracker.editor.patch(one, {"description": "\u0002" * 9_000})
+    read = await tracker.viewer.get(one)
+    emptied = await tracker.editor.patch(one, {"description": ""})
+
+    assert created.status == 201
+    assert refused.error == (413, "too_large")
+    assert "too long" in refused.body["error"]["message"]
+    assert read.body == created.body
+    assert emptied.status == 200
