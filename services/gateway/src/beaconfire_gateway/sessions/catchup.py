@@ -151,17 +151,19 @@ class CatchUp:
 
         def make() -> CatchUpWrite:
             frames: list[bytes] = []
-            size = 0
+            size, end = 0, self.offset
             for entry in left:
-                frames.append(Latest(entry, cursor).frame(wire))
-                size += len(frames[-1])
+                frame = Latest(entry, cursor).frame(wire)
+                frames.append(frame)
+                size += len(frame)
                 if size >= WRITE_BYTES:
+                    end = entry.offset
                     break
-            return CatchUpWrite(wire.join(frames), len(frames))
+            return CatchUpWrite(wire.join(frames), end)
 
         # Sessions with the same wire and cursor share the bytes of the same events.
-        data, count = gateway.catchup_cache.find((wire, cursor, tuple(entry.offset for entry in left)), make)
-        self._lacking = left[count:]
+        data, through = gateway.catchup_cache.find((wire, cursor, tuple(entry.offset for entry in left)), make)
+        self._lacking = [entry for entry in left if entry.offset > through]
         if data:
             session.write_again(data)
 

@@ -9,7 +9,7 @@ different ones."""
 
 
 class CatchUpWrite(NamedTuple):
-    """The bytes written to a session, and the offset through which they are complete (or how many events they have)."""
+    """The bytes written to a session, and the offset through which they are complete."""
 
     data: bytes
     through: int
