@@ -208,7 +208,7 @@ def _own_room(session: Session, name: str) -> RoomKey:
 async def _unsubscribe_and_keep(session: Session, request: Unsubscribe) -> Answers:
     answers = _unsubscribe(session, request)
     with suppress(BeaconfireError):  # it has left them; if its gateway dies now, it comes back to them
-        await session.keep_rooms()
+        await session.keep_rooms({})
     return answers
 
 

@@ -82,7 +82,6 @@ LEFT = metrics.Counter(
     "beaconfire_gateway_rooms_left_total", "Rooms that a session was removed from, by reason.", ["reason"]
 )
 
-NOTHING: Mapping[str, bool] = {}
 MAX_WAITING = 100
 """Messages a client may send while an earlier one is being answered."""
 MAX_WAITING_BYTES = 65_536
@@ -179,17 +178,17 @@ class Session(ABC):
     ) -> None:
         """Store the rooms that it joins when it starts, each with its types, as `keep_rooms` stores them later.
 
-        `presence`: it is told who is in them. Called before it starts, because nothing may wait between its start and
-        its ack. The rates have counted it.
+        `presence` says whether it is told who is in them. Called before it starts, because nothing may wait between its
+        start and its ack. The rates have counted it.
         """
         return
 
-    async def keep_rooms(self, presence: Mapping[str, bool] = NOTHING) -> None:
+    async def keep_rooms(self, presence: Mapping[str, bool]) -> None:
         """Store its rooms outside this process, for a client that does not name them when it comes back.
 
-        `presence` says for some of them whether it is told from now on who is in them. Called after they changed,
-        before the client is answered. Raises BeaconfireError if the client must not rely on
-        the change.
+        `presence` names the rooms that it has just joined. The value says whether it is told who is in the room.
+        Called after its rooms have changed, before the client is answered. Raises BeaconfireError if the client must
+        not rely on the change.
         """
         return
 

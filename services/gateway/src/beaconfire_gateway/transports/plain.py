@@ -11,7 +11,7 @@ from pydantic import ConfigDict, field_validator
 
 from beaconfire_gateway.sessions.connection import MIXED_IN, farewell
 from beaconfire_gateway.sessions.gateway import Gateway, Incoming
-from beaconfire_gateway.sessions.session import NOTHING, Session
+from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.transports.admission import offered_token
 from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket
@@ -98,7 +98,7 @@ class PlainSession(AnyWebSocket, SoleSession):
             return Subscribe(incoming.id, incoming.rooms, incoming.types, self._cursor)
         return incoming
 
-    async def keep_rooms(self, presence: Mapping[str, bool] = NOTHING) -> None:
+    async def keep_rooms(self, presence: Mapping[str, bool]) -> None:
         """Once it is in rooms, what it missed in them was sent, and later rooms start at the present."""
         if self.rooms:
             self._cursor = None

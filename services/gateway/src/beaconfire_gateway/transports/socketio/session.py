@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from beaconfire_gateway.sessions.connection import SharedConnection
-from beaconfire_gateway.sessions.session import NOTHING, Session, State
+from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.starting import reach
 from beaconfire_gateway.transports.socketio.recovery import Kept, Record, Recovery
 from beaconfire_gateway.wire.engineio import MessagePackets
@@ -126,7 +126,7 @@ class SocketIOSession(Session):
         await reach(self, self._offset)
         return self.gateway.find_start(self._offset)[1] is None
 
-    async def keep_rooms(self, presence: Mapping[str, bool] = NOTHING) -> None:
+    async def keep_rooms(self, presence: Mapping[str, bool]) -> None:
         before = self._watched
         self._watched = before - presence.keys() | {name for name, is_wanted in presence.items() if is_wanted}
         try:
