@@ -104,12 +104,16 @@ async def test_only_the_user_of_a_stream_can_speak_for_it(pair: tuple[Gateway, G
 @pytest.mark.parametrize(
     ("messages", "status", "text"),
     [
-        ([{"type": "subscribe", "id": 1, "rooms": [ROOM]}], 400, "one of the types ping, presence, select, typing"),
-        ([{"id": 1}], 400, "one of the types"),
+        (
+            [{"type": "subscribe", "id": 1, "rooms": [ROOM]}],
+            400,
+            "messages.0.type: 'subscribe' is not one of the types ping, presence, select, typing",
+        ),
+        ([PING, {"id": 1}], 400, "messages.1.type: '' is not one of the types"),
         (["ping"], 400, "messages.0"),
         ([], 400, "messages"),
         ([PING] * (MAX_MESSAGES + 1), 400, "messages"),
-        ([PING | {"padding": "x" * 17_000}], 413, "a message has at most 16384 bytes"),
+        ([PING | {"padding": "x" * 17_000}], 413, "and a message may have 16384"),
         ([PING | {"padding": "x" * (MAX_BYTES // 5)}] * 4 + [PING | {"padding": "x" * (MAX_BYTES // 5)}], 413, ""),
     ],
 )

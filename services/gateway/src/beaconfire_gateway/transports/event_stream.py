@@ -5,6 +5,7 @@ is written until the client is let in: a refusal is an answer with a status of i
 """
 
 import random
+import re
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,7 @@ HEARTBEAT_S = 15
 RETRY_MS = (1_000, 3_000)
 """How long clients wait before they connect again. Each is sent another time, so that they do not all come at once."""
 LOOK_S = 1
+_stream_id = re.compile(r"[A-Za-z0-9]+-([0-9a-f]{16})").fullmatch
 
 WIRE = Wire(Native(), ServerSentEvents())
 """The one wire of all event streams."""
@@ -67,6 +69,12 @@ class AnswerHead:
         return self.is_event_source and error.code.retry is Retry.BACKOFF
 
 
+def process_of(session_id: str) -> str | None:
+    """Return the id of the process that has a stream, by its session's id. None if it is no stream's id."""
+    found = _stream_id(session_id)
+    return None if found is None else found[1]
+
+
 def first_line() -> bytes:
     """The first bytes of a stream, which also show the client that it is open."""
     return retry(retry_ms(None)) + b"\n"
@@ -97,8 +105,8 @@ class EventStream(SoleSession):
     transport = "sse"
 
     def start(self, request: Connect) -> None:
-        """Ask the gateway to let the client in. Its id names its process, which takes what it says (`sse_messages`)."""
-        self.id = f"{self.id}-{self.gateway.process_id}"
+        """Ask the gateway to let the client in."""
+        self.id = f"{self.id}-{self.gateway.process_id}"  # `process_of` reads it
         self.gateway.handle(self, request)
 
     @property

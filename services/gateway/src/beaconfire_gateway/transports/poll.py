@@ -22,7 +22,7 @@ from beaconfire_gateway.sessions.reread import held_for
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.transports.admission import OPENED, Admission, required_token
-from beaconfire_gateway.transports.wanted import WHOLE_IN_TEXT, Wanted, encoded, read_wanted
+from beaconfire_gateway.transports.wanted import WHOLE_IN_TEXT, Wanted, encode_messages, read_wanted
 from beaconfire_gateway.wire.message_list import MESSAGE_LIST, SEPARATOR
 from beaconfire_gateway.wire.messages import Ack, Connect, GoAway, Message, TokenExpiring
 from beaconfire_kit import errors
@@ -65,7 +65,7 @@ class LongPolls:
         self._admission.check_origin(request)
         wanted = await read_wanted(request, WantedPoll)
         connect = wanted.connect(required_token(request))
-        messages = encoded(wanted.messages, max_bytes=self._gateway.limits.max_frame_bytes)
+        messages = encode_messages(wanted.messages, max_bytes=self._gateway.limits.max_frame_bytes)
         address = self._admission.enter(request)
         OPENED.inc()
         poll = Poll(

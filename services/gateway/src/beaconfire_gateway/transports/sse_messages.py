@@ -1,4 +1,4 @@
-"""Take what clients of event streams say: `POST /sse/messages`, at any gateway process.
+"""Take the messages of clients that have an event stream: `POST /sse/messages`, at any gateway process.
 
     POST /sse/messages {sessionId, messages}
       └─ the process that the session's id names, over `relay` if it is another one: `Session.receive` for each
@@ -7,7 +7,6 @@ The answers come in the stream, as on a WebSocket. So a stream has the same limi
 """
 
 import json
-import re
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -18,9 +17,9 @@ from pydantic.alias_generators import to_camel
 
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports.admission import Admission
-from beaconfire_gateway.transports.event_stream import EventStream
+from beaconfire_gateway.transports.event_stream import EventStream, process_of
 from beaconfire_gateway.transports.relay import OwnerGone, Question, Relay
-from beaconfire_gateway.transports.wanted import encoded
+from beaconfire_gateway.transports.wanted import encode_messages
 from beaconfire_gateway.wire.messages import Ping, Select, SetPresence, SetTyping
 from beaconfire_gateway.wire.native import SessionId
 from beaconfire_kit import errors
@@ -28,15 +27,15 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.web import json_answer, read_body
 
 MAX_MESSAGES = 20
+"""Messages in one request."""
 MAX_BYTES = 65_536
 """Of all messages together, so that a question to another process has place for them."""
 TIMEOUT_S = 5.0
 """How long the process of the stream may take to answer."""
 TYPES = tuple(sorted(one.TYPE for one in (Ping, Select, SetPresence, SetTyping)))
-"""What a client of a stream may say. Its rooms and its token are those of its request."""
+"""The types that a client of a stream may send. It names its rooms and its token when it opens the stream."""
 _CALL = "stream"
 _TAKEN, _UNKNOWN = b"taken", b"unknown"
-_process_of = re.compile(r"[A-Za-z0-9]+-([0-9a-f]{16})").fullmatch
 
 
 class _Said(BaseModel):
@@ -58,13 +57,14 @@ class StreamMessages:
         relay.answers(_CALL, self._hear)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answers 202 once the stream has the messages; or 400, 401, 403, 404, 413, 429 or 503."""
+        """Answer 202 once the stream has the messages, or 400, 401, 403, 404, 413, 429 or 503."""
         self._admission.check_origin(request)
         said = await read_body(request, _Said)
-        for one in said.messages:
-            if one.get("type") not in TYPES:
-                raise BeaconfireError(errors.BAD_REQUEST, f"a message here has one of the types {', '.join(TYPES)}")
-        messages = encoded(said.messages, max_bytes=self._gateway.limits.max_frame_bytes)
+        for number, one in enumerate(said.messages):
+            if (kind := one.get("type", "")) not in TYPES:
+                text = f"messages.{number}.type: {str(kind)[:64]!r} is not one of the types {', '.join(TYPES)}"
+                raise BeaconfireError(errors.BAD_REQUEST, text)
+        messages = encode_messages(said.messages, max_bytes=self._gateway.limits.max_frame_bytes)
         if sum(map(len, messages)) > MAX_BYTES:
             raise BeaconfireError(errors.TOO_LARGE, f"the messages have at most {MAX_BYTES} bytes together")
         claims = await self._admission.user_of(request)
@@ -74,17 +74,17 @@ class StreamMessages:
         return json_answer({}, status=202)
 
     async def _give(self, user_id: str, session_id: str, messages: Sequence[bytes]) -> bool:
-        """Give the messages to a stream of the user, on whatever process. Returns whether it has them."""
+        """Give the messages to a stream of the user, at any process. Returns whether it has them."""
         if self._give_here(user_id, session_id, messages):
             return True
-        # The stream counts what it is given. This counts what may be for nothing.
+        # A stream counts the messages that it is given. This counts a request that may find no stream.
         self._gateway.users.of(user_id).spend_message(time.monotonic())
-        found = _process_of(session_id)
-        if found is None or found[1] == self._gateway.process_id:
+        process = process_of(session_id)
+        if process is None or process == self._gateway.process_id:
             return False
         fields = {"user": user_id, "session": session_id, "messages": [one.decode() for one in messages]}
         try:
-            answer = await self._relay.ask(found[1], _CALL, json.dumps(fields).encode(), timeout_s=TIMEOUT_S)
+            answer = await self._relay.ask(process, _CALL, json.dumps(fields).encode(), timeout_s=TIMEOUT_S)
         except OwnerGone:
             return False  # the stream ends with its process, and its client connects again
         return answer == _TAKEN
@@ -98,7 +98,7 @@ class StreamMessages:
         return False
 
     def _hear(self, question: Question) -> None:
-        """Another process has messages for a stream that is here."""
+        """Take messages that another process was sent for a stream that is here."""
         fields = json.loads(question.body)
         messages = [one.encode() for one in fields["messages"]]
         question.answer(_TAKEN if self._give_here(fields["user"], fields["session"], messages) else _UNKNOWN)

@@ -1,4 +1,7 @@
-"""Read from an HTTP request which rooms a client wants, from where on: in its query, or in its JSON body."""
+"""Read from an HTTP request which rooms a client wants, and from which cursor: in its query, or in its JSON body.
+
+`encode_messages` makes the messages in a body those that a session takes.
+"""
 
 import json
 import re
@@ -89,12 +92,17 @@ class Wanted(BaseModel):
         )
 
 
-def encoded(messages: Sequence[Mapping[str, Any]], *, max_bytes: int) -> Sequence[bytes]:
-    """Return messages in a body as they are on a WebSocket. Raises BeaconfireError if one is larger than that."""
-    found = [json.dumps(one).encode() for one in messages]
-    if any(len(one) > max_bytes for one in found):
-        raise BeaconfireError(errors.TOO_LARGE, f"a message has at most {max_bytes} bytes")
-    return found
+def encode_messages(messages: Sequence[Mapping[str, Any]], *, max_bytes: int) -> Sequence[bytes]:
+    """Return the messages of a body as they are on a WebSocket.
+
+    Raises BeaconfireError `too_large` if one has more than `max_bytes` bytes.
+    """
+    encoded = [json.dumps(one).encode() for one in messages]
+    for number, one in enumerate(encoded):
+        if len(one) > max_bytes:
+            text = f"messages.{number}: it has {len(one)} bytes, and a message may have {max_bytes}"
+            raise BeaconfireError(errors.TOO_LARGE, text)
+    return encoded
 
 
 W = TypeVar("W", bound=Wanted)
