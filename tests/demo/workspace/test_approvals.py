@@ -98,3 +98,14 @@ async def test_decision_on_an_older_revision_or_of_nonsense_is_refused_and_chang
 
     assert [answer.status for answer in answers] == [409, 400, 400, 400, 400, 404]
     assert (await workspace.viewer.get(f"{workspace.approvals}/{approval['id']}")).body["approval"] == approval
+
+
+async def test_requester_who_has_left_the_workspace_is_not_told_of_the_decision(workspace: Workspace) -> None:
+    approval = await workspace.approval()
+    members = f"/auth/roots/workspace:{workspace.workspace_id}/members"
+    removed = await workspace.auth.call("DELETE", f"{members}/{workspace.editor.user_id}", token=workspace.owner.token)
+    path = f"{workspace.approvals}/{approval['id']}/decision"
+    decided = await workspace.owner.post(path, {"status": "rejected", "reason": "She has left us"})
+
+    assert (removed.status, decided.status) == (204, 200)
+    assert (await workspace.editor.get("/v1/notifications")).body["notifications"] == []

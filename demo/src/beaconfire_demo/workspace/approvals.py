@@ -1,5 +1,6 @@
 """Answer HTTP calls on approvals: editors request and decide, and every member sees them. The first decision counts."""
 
+from collections.abc import Container
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Literal
@@ -140,22 +141,24 @@ class Approvals:
         revision = based_on(request)
         wanted = await read_body(request, Decision)
         key = idempotency_key(request, caller.user_id, wanted)
+        members = await self._people.roles(request, caller.path["workspace_id"])
         with conflicts(show):
             async with self._store.writing(caller.metadata) as tx:
                 row = await tx.find(APPROVALS, caller.path)
                 earlier = await tx.claim(key, {"id": row["id"]}) if key else None
                 if earlier is None:
                     _check_pending(row, revision)
-                    row = await self._write(tx, caller, row, wanted)
+                    row = await self._write(tx, caller, row, wanted, members)
         return answer({"approval": show(row)}, {**tag(row), **await self._store.cursor_headers(tx)})
 
-    async def _write(self, tx: Writing, caller: Member, found: Row, wanted: Decision) -> Row:
+    async def _write(self, tx: Writing, caller: Member, found: Row, wanted: Decision, members: Container[str]) -> Row:
         decided = {"decided_by": caller.user_id, "decided_at": datetime.now(UTC)}
         row, _ = await tx.change(APPROVALS, found, {**wanted.model_dump(), **decided})
         part = ("id", "workspaceId", "revision", "updatedAt", "status", "reason", "decidedBy", "decidedAt")
         shown = show(row)
         tx.publish(ApprovalUpdated.model_validate({name: shown[name] for name in part}))
-        if row["requested_by"] != caller.user_id:
+        # Whoever has left the workspace may learn nothing more of it.
+        if row["requested_by"] != caller.user_id and row["requested_by"] in members:
             title = f"{wanted.status.capitalize()}: {row['title']}"
             to = {"workspace_id": row["workspace_id"], "link": row["id"]}
             await notify(tx, [row["requested_by"]], title=title, body=wanted.reason, **to)

@@ -1,4 +1,4 @@
-"""Ask auth who can decide in a workspace, with the token of the user who asks."""
+"""Ask auth who is in a workspace, with the token of the user who asks."""
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -39,6 +39,11 @@ class People:
 
         Raises AuthUnavailable.
         """
+        roles = await self.roles(request, workspace_id)
+        return [user_id for user_id, role in roles.items() if can_edit(role)][:MAX_TOLD]
+
+    async def roles(self, request: web.Request, workspace_id: str) -> dict[str, Role]:
+        """Return the members with their roles. Raises as `deciders` does."""
         url = f"{self._auth_url}/auth/roots/workspace:{workspace_id}/members"
         headers = {hdrs.AUTHORIZATION: f"Bearer {bearer_token(request)}"}
         try:
@@ -47,4 +52,4 @@ class People:
                 found = _Members.model_validate_json(await answer.read())
         except (aiohttp.ClientError, TimeoutError, ValidationError):
             raise AuthUnavailable from None
-        return [member.user_id for member in found.members if can_edit(member.role)][:MAX_TOLD]
+        return {member.user_id: member.role for member in found.members}
