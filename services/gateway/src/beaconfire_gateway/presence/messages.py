@@ -3,7 +3,7 @@
 A gateway numbers the changes that it tells. A gateway that misses a number asks the sender for everything.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
@@ -17,6 +17,8 @@ MAX_PART_BYTES = 100_000
 """About the size of a message. The broker's limit is 256 KiB (deploy/nats)."""
 _ENTRY_BYTES = 24
 """What an entry takes besides its names."""
+_RANK = (Status.BUSY, Status.ONLINE, Status.AWAY)
+"""Of a user's statuses, the first of these counts."""
 
 
 class Share(NamedTuple):
@@ -130,6 +132,11 @@ class Part:
 def share_of(devices: int, status: Status) -> Share:
     """Return a share. There are few different ones, and very many users."""
     return Share(devices, status)
+
+
+def foremost(statuses: Collection[Status]) -> Status:
+    """Return the status of a user whose sessions have these, of which there is at least one."""
+    return next(one for one in _RANK if one in statuses)
 
 
 def split(entries: Entries) -> Iterator[Entries]:

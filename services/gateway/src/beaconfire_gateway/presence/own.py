@@ -6,12 +6,11 @@ a room, or is removed from it, is gone at once.
 
 from collections.abc import Hashable, Iterable, Iterator
 
-from beaconfire_gateway.presence.messages import Share, share_of
+from beaconfire_gateway.presence.messages import Share, foremost, share_of
 from beaconfire_gateway.wire.messages import Status
 
 GRACE_S = 10.0
 """How long a user whose connection was lost may stay away without being taken for gone."""
-_RANK = (Status.BUSY, Status.ONLINE, Status.AWAY)
 
 
 class OwnSessions:
@@ -84,8 +83,8 @@ class OwnSessions:
         """Return what others should know of a user in a room."""
         sessions = self._rooms.get(room, {}).get(user)
         if sessions:
-            statuses = {self._status.get(one, Status.ONLINE) for one in sessions}
-            return share_of(len(sessions), next(one for one in _RANK if one in statuses))
+            status = foremost({self._status.get(one, Status.ONLINE) for one in sessions})
+            return share_of(len(sessions), status)
         leaving = self._leaving.get((room, user))
         return None if leaving is None else share_of(0, leaving[1])
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from beaconfire_gateway.presence.messages import Share
-from beaconfire_gateway.wire.messages import Person, Status
+from beaconfire_gateway.presence.messages import Share, foremost
+from beaconfire_gateway.wire.messages import Person
 
 _Shares = tuple[tuple[str, Share], ...]
 """What each gateway knows of a user in a room. Mostly one gateway does."""
@@ -96,6 +96,5 @@ class Roster:
 
 def _person(user: str, shares: _Shares) -> Person:
     connected = [share for _, share in shares if share.devices]
-    statuses = {share.status for share in connected or [share for _, share in shares]}
-    status = next(one for one in (Status.BUSY, Status.ONLINE, Status.AWAY) if one in statuses)
+    status = foremost({share.status for share in connected or [share for _, share in shares]})
     return Person(user, status, max(1, sum(share.devices for share in connected)))
