@@ -3,9 +3,10 @@
     TABLES = MetaData()
     OUTBOX = outbox_table.table(TABLES)
     KEYS = idempotency.table(TABLES)
-    QUESTS = things(TABLES, "quests", Column("text", String(500), nullable=False))
+    CAMPAIGNS = things(TABLES, "campaigns")
+    QUESTS = things(TABLES, "quests", inside("campaign_id", CAMPAIGNS), Column("text", String(500), nullable=False))
 
-    store = Store(database, outbox, KEYS)
+    store = Store(database, outbox, KEYS, Writing)
     async with store.writing(member.metadata) as tx:
         row, fields = await tx.add(QUESTS, {"campaign_id": "c1"}, {"text": "Find the lost bell"})
         tx.publish(QuestUpdated(...))

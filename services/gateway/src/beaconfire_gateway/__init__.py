@@ -5,7 +5,7 @@ Its packages, bottom up; a package imports only those above it in this list:
 * `wire`: the messages between clients and gateways, and their bytes.
 * `fanout`: one event to the sessions of its rooms.
 * `sessions`: one connected client, from its first message to its end.
-* `presence`: who is in each room, over all gateways.
+* `presence`: who is in each room, who is typing there, and what a user has selected, over all gateways.
 * `stream`: the broker's side: every event, complete and in order.
 * `transports`: the sockets.
 * `process`: the program.

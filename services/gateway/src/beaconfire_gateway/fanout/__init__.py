@@ -7,5 +7,8 @@ The route of an event:
 3. `hub` finds the sessions in these rooms.
 4. `outbound` writes it to all of them, once in each turn of the loop.
 
+`conflation` stands before `outbound` for events of conflated types. It holds an event back while a later one may
+replace it.
+`wanted_types` are the types that a session asks for.
 `busiest_root` looks at the ring for the root that fills the stream.
 """

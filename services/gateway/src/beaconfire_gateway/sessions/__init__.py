@@ -5,7 +5,8 @@ reply. `authorization` decides which rooms a user may hear, and `room_limits` ho
 
 The route of a new client: `requests` answers its `connect` with the steps of `starting`. `automatic_rooms` names the
 rooms that it joins without asking. `catchup` sends it what it missed, and `catchup_cache` keeps the bytes for others.
-If it joins a room later, `restore` sends what it missed there.
+If it joins a room later, `restore` sends what it missed there. Both ask `reread` for conflated events below the
+client's cursor that a gateway may have held back.
 
 The route of a slow client: its connection calls `session.full`, and `catchup` feeds the session until it is level with
 the gateway.
