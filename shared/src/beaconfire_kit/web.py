@@ -150,7 +150,8 @@ def worker_application(*, ready: Callable[[], str | None]) -> web.Application:
 
 def operators_application(routes: Iterable[web.AbstractRouteDef] = ()) -> web.Application:
     """An application that answers operators with these routes."""
-    app = web.Application(middlewares=[_watch, _end_refused_upgrades, _refuse_ambiguous, _correlate, _answer_errors])
+    middlewares = [_watch, _end_refused_upgrades, _refuse_ambiguous, _correlate, _answer_errors, _refuse_pages]
+    app = web.Application(middlewares=middlewares)
     app.on_response_prepare.append(_harden)
     app.add_routes(routes)
     return app
@@ -406,6 +407,14 @@ async def _refuse_ambiguous(request: web.Request, handler: Handler) -> web.Strea
     answer = web.json_response({"error": {"code": errors.BAD_REQUEST.code, "message": why}}, status=400)
     answer.force_close()
     return answer
+
+
+@web.middleware
+async def _refuse_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what would change something if a page sends it. An operator's browser may reach what its page may not."""
+    if request.method not in _SAFE and hdrs.ORIGIN in request.headers:
+        raise BeaconfireError(errors.FORBIDDEN, "a page may change nothing here: ask without an Origin header")
+    return await handler(request)
 
 
 @web.middleware

@@ -194,6 +194,28 @@ async def test_client_and_operators_can_ask_what_remains_of_the_limits_per_minut
     assert for_operators["remaining"] == left
 
 
+async def test_page_in_an_operators_browser_resets_nothing(stream: NatsServer, auth: FakeAuth) -> None:
+    """Any page may send such a request, also one whose host name leads to the operations port."""
+    async with (
+        running_gateway(stream, auth, messages_per_minute_per_user=2) as gateway,
+        open_socket(gateway.url) as client,
+        aiohttp.ClientSession() as http,
+    ):
+        session_id = (await client.connect(auth.token("viewer")))["sessionId"]
+        for _ in range(2):
+            await client.ask("ping")
+        refused = []
+        for path in ("reset-limits?user=viewer", f"clients/{session_id}/reset-limits"):
+            for origin in ("https://evil.example", gateway.ops_url):
+                headers = {"Origin": origin}
+                async with http.post(f"{gateway.ops_url}/api/v1/ws/{path}", headers=headers) as answer:
+                    refused.append((answer.status, (await answer.json())["error"]["code"]))
+        over = await client.ask("ping")
+
+    assert refused == [(403, "forbidden")] * 4
+    assert over["code"] == "too_many"
+
+
 async def test_messages_over_the_rate_get_too_many_while_events_go_on(stream: NatsServer, auth: FakeAuth) -> None:
     """An operator may reset the client's allowance."""
     async with running_gateway(stream, auth, messages_per_minute=5) as gateway, open_socket(gateway.url) as client:
