@@ -41,7 +41,7 @@ def default_of(settings: type[Any], name: str) -> Any:
         ),
         ("may try to sign up ten times a minute", default_of(AuthSettings, "attempts_per_minute_address"), 10),
         ("stays in its rooms for up to ten minutes", POLICY.lease_s, 600),
-        ("stays in its rooms for only 10 s", POLICY.doubt_s, 10),
+        ("leaves its rooms after 10 s", POLICY.doubt_s, 10),
     ],
 )
 def test_number_on_the_page_is_that_of_the_code(text: str, found: object, expected: object) -> None:
