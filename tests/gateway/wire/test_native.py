@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from beaconfire_gateway.fanout.wanted_types import select
+from beaconfire_gateway.transports.poll import WantedPoll
 from beaconfire_gateway.wire.messages import Error, InvalidMessage
 from beaconfire_gateway.wire.native import Native
 from beaconfire_kit.errors import BeaconfireError
@@ -80,3 +82,30 @@ def test_type_names_are_those_of_the_catalogue_or_refused_with_advice(names: lis
 
     assert repr(unknown[0]) in refused.value.message
     assert re.search("did you mean|there are access_revoked", refused.value.message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "subscribe", "rooms": [1] * 5_000},
+        {"type": "subscribe", "rooms": [], "types": [1] * 5_000},
+        {"type": "connect", "rooms": ["campaign:c1"], "types": {"campaign:c1": [1] * 5_000}},
+        {"type": "select", "room": "campaign:c1", "items": [1] * 5_000},
+    ],
+    ids=lambda message: "-".join(message),
+)
+def test_list_of_thousands_of_wrong_items_is_refused_at_the_first(message: dict[str, Any]) -> None:
+    """An error for each would keep a gateway busy for tens of milliseconds."""
+    with pytest.raises(InvalidMessage) as refused:
+        Native().decode(json.dumps({"id": 1, **message}).encode())
+    problem = refused.value.__context__
+
+    assert isinstance(problem, ValidationError)
+    assert problem.error_count() <= 2
+
+
+def test_body_of_a_poll_with_thousands_of_wrong_messages_is_refused_at_the_first() -> None:
+    with pytest.raises(ValidationError) as refused:
+        WantedPoll.model_validate_json(json.dumps({"messages": [1] * 5_000}))
+
+    assert refused.value.error_count() == 1

@@ -46,7 +46,7 @@ class WantedPoll(Wanted):
 
     wait_s: Annotated[int | None, WHOLE_IN_TEXT, Field(ge=0, le=MAX_WAIT_S)] = None
     """How long to wait if nothing comes. None: a heartbeat."""
-    messages: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_MESSAGES)] = ()
+    messages: Annotated[tuple[dict[str, Any], ...], Field(max_length=MAX_MESSAGES, fail_fast=True)] = ()
     """Further requests of the session, which follow its `connect`."""
 
 

@@ -33,13 +33,15 @@ _MAX_NAMES = 100_000
 
 _MessageId = Annotated[str, StringConstraints(min_length=1, max_length=64)] | int
 RoomName = Annotated[str, StringConstraints(max_length=300)]
-RoomNames = Annotated[tuple[RoomName, ...], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
+# `fail_fast`: a list may have thousands of items, and an error for each would take longer than anything else here.
+RoomNames = Annotated[tuple[RoomName, ...], Field(max_length=MAX_ROOMS_PER_MESSAGE, fail_fast=True)]
 TypeNames = Annotated[
-    tuple[Annotated[str, StringConstraints(max_length=128)], ...], Field(min_length=1, max_length=MAX_TYPES)
+    tuple[Annotated[str, StringConstraints(max_length=128)], ...],
+    Field(min_length=1, max_length=MAX_TYPES, fail_fast=True),
 ]
 TypesByRoom = Annotated[dict[RoomName, TypeNames], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
 _Item = Annotated[str, StringConstraints(max_length=messages.MAX_ITEM_CHARS)]
-_Items = Annotated[tuple[_Item, ...], Field(max_length=messages.MAX_ITEMS)]
+_Items = Annotated[tuple[_Item, ...], Field(max_length=messages.MAX_ITEMS, fail_fast=True)]
 CursorText = Annotated[str, StringConstraints(max_length=MAX_CURSOR)]
 StatusName = Literal["online", "away", "busy"]
 CloseCode = Annotated[int, Field(ge=0, le=65_535)]
