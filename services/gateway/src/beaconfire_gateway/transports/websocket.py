@@ -4,6 +4,7 @@ Session and connection are one object. One class has it on a socket of ours, and
 Both exist again for dialects whose messages are binary.
 """
 
+from beaconfire_gateway.sessions.connection import MIXED_IN
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import State
 from beaconfire_gateway.sessions.sole_session import SoleSession
@@ -12,6 +13,7 @@ from beaconfire_gateway.transports.aiohttp_websocket_connection import (
     AiohttpSocket,
     AiohttpWebSocketConnection,
 )
+from beaconfire_gateway.transports.any_websocket import AnyWebSocket
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_connection import SLOTS, WebSocketConnection
 from beaconfire_gateway.wire.websocket_frames import FrameError
@@ -69,29 +71,25 @@ class AiohttpWebSocket(AiohttpWebSocketConnection, SoleSession):
             super().write(data)
 
 
-class BinaryWebSocket(WebSocket):
+class _BinaryMessages(AnyWebSocket, SoleSession):
+    """Takes binary messages instead of text."""
+
+    __slots__ = MIXED_IN
+
+    def on_text(self, payload: bytes) -> None:
+        raise FrameError(1003, "text messages are not part of this protocol: send binary ones")
+
+    def on_binary(self, payload: bytes) -> None:
+        self.receive(payload)
+
+
+class BinaryWebSocket(_BinaryMessages, WebSocket):
     """On a socket of ours, with binary messages."""
 
     __slots__ = ()
 
-    def on_text(self, payload: bytes) -> None:
-        raise _not_text()
 
-    def on_binary(self, payload: bytes) -> None:
-        self.receive(payload)
-
-
-class AiohttpBinaryWebSocket(AiohttpWebSocket):
+class AiohttpBinaryWebSocket(_BinaryMessages, AiohttpWebSocket):
     """On a socket that aiohttp serves, with binary messages."""
 
     __slots__ = ()
-
-    def on_text(self, payload: bytes) -> None:
-        raise _not_text()
-
-    def on_binary(self, payload: bytes) -> None:
-        self.receive(payload)
-
-
-def _not_text() -> FrameError:
-    return FrameError(1003, "text messages are not part of this protocol: send binary ones")
