@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -22,14 +21,6 @@ from tests.gateway.events import member, publish_as_auth, signed_out
 from tests.gateway.presence.watchers import ROOM, watching
 from tests.gateway.transports.ways import CONNECT_ERROR, WAYS, Refused, Visitor, Way
 from tests.polling import polling
-
-
-@pytest.fixture(name="pair")
-async def _pair(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[tuple[Gateway, Gateway]]:
-    """Two gateways on one broker."""
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(running_gateway(stream, auth))
-        yield first, await stack.enter_async_context(running_gateway(stream, auth))
 
 
 async def test_clients_of_two_gateways_see_each_other_come_and_go(pair: tuple[Gateway, Gateway]) -> None:

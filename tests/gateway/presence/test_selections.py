@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -37,12 +35,10 @@ def selected(client: SocketClient) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(name="pair")
-async def _pair(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[tuple[Gateway, Gateway]]:
-    """Two gateways on one broker."""
+def _pair(pair: tuple[Gateway, Gateway], auth: FakeAuth) -> tuple[Gateway, Gateway]:
+    """The editor is also a member of another campaign."""
     auth.members["editor"]["campaign:c2"] = "viewer"
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(running_gateway(stream, auth))
-        yield first, await stack.enter_async_context(running_gateway(stream, auth))
+    return pair
 
 
 async def test_other_views_of_the_user_are_told_on_every_gateway_and_nobody_else(

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -36,13 +35,11 @@ def typings(client: SocketClient) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(name="pair")
-async def _pair(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[tuple[Gateway, Gateway]]:
-    """Two gateways on one broker."""
+def _pair(pair: tuple[Gateway, Gateway], auth: FakeAuth) -> tuple[Gateway, Gateway]:
+    """Everybody is also a member of a workspace with a chat."""
     for user in ("owner", "editor", "viewer"):
         auth.members[user]["workspace:w1"] = "viewer"
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(running_gateway(stream, auth))
-        yield first, await stack.enter_async_context(running_gateway(stream, auth))
+    return pair
 
 
 async def test_others_in_the_room_are_told_on_every_gateway_and_the_sender_is_not(
