@@ -1,4 +1,4 @@
-"""The fixtures of tests/conformance that follow from the code and from PROTOCOL.md."""
+"""Write the fixtures of tests/conformance that follow from the code and from PROTOCOL.md."""
 
 import json
 import re

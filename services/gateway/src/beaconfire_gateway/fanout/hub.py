@@ -149,7 +149,7 @@ class Hub(Generic[S]):
         return heard
 
     def pin(self, subject: Hashable) -> None:
-        """Take a subject for heard until `unpin`, whoever is in its rooms. Pins of one subject are counted."""
+        """Treat a subject as heard until `unpin`, even if its rooms are empty. Pins of one subject are counted."""
         self._pinned[subject] += 1
         self._heard.pop(subject, None)
 

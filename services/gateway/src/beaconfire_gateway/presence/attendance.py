@@ -98,7 +98,7 @@ class GatewayAttendance:
             self.unwatch(session, room)
 
     def removed(self, user_id: str, root: Pair | None) -> None:
-        """A user has lost the access to a root, or to all. It counts no more, even if its connection was just lost."""
+        """A user has lost the access to a root, or to all. Do not wait for a connection that was just lost."""
         if self.is_active:
             self.node.forget(user_id, None if root is None else str(root))
 

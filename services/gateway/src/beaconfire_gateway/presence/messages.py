@@ -72,7 +72,7 @@ class Selected(NamedTuple):
     room: RoomKey
     user_id: str
     number: int
-    """A later selection of the user in the room has a higher one."""
+    """A later selection of the user in the room has a higher one. Mostly it is the time, in milliseconds since 1970."""
     items: tuple[str, ...]
 
     def encode(self) -> bytes:

@@ -46,7 +46,7 @@ class OwnSessions:
                 self._leaving_of.setdefault(user, set()).add(room)
 
     def forget(self, user: str, root: str | None) -> None:
-        """A user may not come back to the rooms of a root, or to any. Whoever is still there stays."""
+        """End the grace periods of a user in the rooms of a root, or in all. Sessions that are there do not matter."""
         for room in tuple(self._leaving_of.get(user, ())):
             if root is None or room.partition("/")[0] == root:
                 self._let_go(room, user)
@@ -71,7 +71,7 @@ class OwnSessions:
         self._status.pop(session, None)
 
     def expire(self, now: float) -> None:
-        """Let those go whose grace period is over."""
+        """Forget the users whose grace period is over."""
         while self._leaving:
             key = next(iter(self._leaving))
             if self._leaving[key][0] > now:

@@ -1,7 +1,7 @@
 """Tell the sessions of a room who is typing there. No I/O.
 
-A client says it again every few seconds while its user types. It is told on, but at most every two seconds. Nothing is
-stored: each gateway forgets a user who has not been heard for five seconds, and tells its sessions.
+A client repeats it every few seconds while its user types. The sessions of the room are told at most every two seconds.
+Nothing is stored: each gateway forgets a user of whom it has heard nothing for five seconds, and tells its sessions.
 """
 
 import time
@@ -14,11 +14,11 @@ from beaconfire_gateway.wire.messages import Typing
 from beaconfire_kit.subjects import RoomKey
 
 TYPING_S = 5.0
-"""After so long without a word, a user does not type any more."""
+"""After so long without another message, a user no longer types."""
 RENEW_S = 2.0
-"""Within so long, the same is not told again."""
+"""A message that comes sooner after the last one is not passed on."""
 MAX_SHOWN = 20
-"""The most users of a room that are told to be typing. Else a large room would cost messages by pairs of users."""
+"""The most users of a room that are shown as typing. Otherwise, messages would grow with the square of the users."""
 
 
 class RoomsTypingUsers:
@@ -50,7 +50,7 @@ class RoomsTypingUsers:
             self._tell(message)
 
     def turn(self, now: float) -> None:
-        """Forget those who have not been heard for too long."""
+        """Forget users of whom nothing was heard for `TYPING_S`, and tell the sessions. Call it each second."""
         for room, users in list(self._until.items()):
             for user_id in [one for one, until in users.items() if until <= now]:
                 message = Typing(room, user_id, typing=False)

@@ -1,4 +1,4 @@
-"""Sessions that wait until the gateway has reached an offset: one list for all of them. No I/O."""
+"""Wake sessions, and whatever else waits, when the gateway has reached an offset: one list for all. No I/O."""
 
 from bisect import bisect_left, insort
 from typing import Protocol
@@ -21,7 +21,7 @@ class OffsetWaiters:
 
     def __init__(self) -> None:
         self.waiting: list[tuple[int, int, Waiter]] = []
-        """(Minus the offset, a number of its own, the session), sorted: the nearest is the last."""
+        """(Minus the offset, a number of its own, the waiter), sorted: the nearest is the last."""
 
     def add(self, waiter: Waiter, offset: int) -> None:
         """Wake it once, when `reached` is called with the offset."""

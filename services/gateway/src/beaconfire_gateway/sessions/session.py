@@ -92,6 +92,7 @@ TOKEN_WARNING_S = 60
 EXPIRED_GRACE_S = 1
 """A session outlives its token by this much (seconds), so that a refresh on its way still arrives."""
 _REPLACED_CODE, _NO_CODE = 1000, "none"
+"""What `CLOSED` counts a session under that was replaced, or that ended without a close code."""
 _PROBE, _BEAT = 1, 2
 """What `_silence` counts: whether a probe is unanswered, and how many of the last beats are."""
 

@@ -218,7 +218,7 @@ class Delivery:
                 self._take_for_gone(revoked.user_id, None if revoked.root is None else parse_pair(revoked.root))
 
     def _take_for_gone(self, user_id: str, root: Pair | None) -> None:
-        """Let a user who has lost access count no more as present, even if the connection was just lost."""
+        """Stop counting a user who has lost access as present, even if the connection was just lost."""
         if self._gateway.attendance is not None:
             self._gateway.attendance.removed(user_id, root)
 

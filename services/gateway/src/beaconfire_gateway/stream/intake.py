@@ -66,6 +66,7 @@ HEARD_AFTER = metrics.Histogram(
 POSITION = metrics.Gauge("beaconfire_gateway_position", "Offset of the last message of the stream that was delivered.")
 
 SAMPLE = 32
+"""One event in so many is timed: its time has to be read from its headers."""
 HEAR_TICK_S = 0.25
 FRESH_S = 5.0
 """A position not shown to be the end of the stream for this long is stale: the gateway is not ready."""

@@ -40,7 +40,7 @@ class Msgpack:
     def decode(self, data: bytes) -> messages.Request:
         """Read a client's message. Raises only InvalidMessage (`bad_request` or `unknown_type`).
 
-        It is checked as JSON, by the rules of the native protocol. MessagePack that JSON cannot say is refused.
+        It is checked as JSON, by the rules of the native protocol. MessagePack that JSON cannot express is refused.
         """
         try:
             found = _decode(data)
