@@ -6,9 +6,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from pydantic import BaseModel, ValidationError
 
+from beaconfire_demo.workspace.notifications import Seen
+from beaconfire_gateway.transports.poll import WantedPoll
 from beaconfire_kit import broker
+from beaconfire_kit.authorization import HttpQuestion
 from beaconfire_kit.invalid_event import MAX_EVENT_BYTES
+from beaconfire_publisher.given_events import GivenMetadata
 from tests.client import SocketClient, open_socket
 from tests.gateway.conftest import Gateway, settlement
 from tests.security.conftest import Target
@@ -171,3 +176,15 @@ def settlement_body() -> bytes:
             "metadata": {"timestamp": "2026-11-21T10:00:00Z", "source": "api"},
         }
     ).encode()
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [(WantedPoll, "messages"), (HttpQuestion, "rooms"), (GivenMetadata, "audience"), (Seen, "ids")],
+)
+def test_list_of_thousands_of_wrong_items_is_refused_at_the_first(model: type[BaseModel], field: str) -> None:
+    """An error for each would keep a service busy for tens of milliseconds."""
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate_json(json.dumps({field: [1] * 5_000}))
+
+    assert refused.value.error_count() <= 2

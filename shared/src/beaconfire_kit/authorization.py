@@ -179,7 +179,7 @@ class HttpQuestion(CamelModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    rooms: tuple[str, ...] = Field(default=(), max_length=MAX_ROOMS)
+    rooms: tuple[str, ...] = Field(default=(), max_length=MAX_ROOMS, fail_fast=True)
     roots_of: Id | None = None
     after: Annotated[int, WHOLE] | None = None
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from beaconfire_gateway.fanout.wanted_types import select
-from beaconfire_gateway.transports.poll import WantedPoll
 from beaconfire_gateway.wire.messages import Error, InvalidMessage
 from beaconfire_gateway.wire.native import Native
 from beaconfire_kit.errors import BeaconfireError
@@ -102,10 +101,3 @@ def test_list_of_thousands_of_wrong_items_is_refused_at_the_first(message: dict[
 
     assert isinstance(problem, ValidationError)
     assert problem.error_count() <= 2
-
-
-def test_body_of_a_poll_with_thousands_of_wrong_messages_is_refused_at_the_first() -> None:
-    with pytest.raises(ValidationError) as refused:
-        WantedPoll.model_validate_json(json.dumps({"messages": [1] * 5_000}))
-
-    assert refused.value.error_count() == 1

@@ -33,7 +33,7 @@ class Notification(Thing):
 class Seen(Body):
     """The notifications that the user has read."""
 
-    ids: tuple[Id, ...] = Field(min_length=1, max_length=MOST, strict=False)
+    ids: tuple[Id, ...] = Field(min_length=1, max_length=MOST, strict=False, fail_fast=True)
 
 
 async def notify(tx: Writing, user_ids: Iterable[str], *, workspace_id: str, title: str, body: str, link: str) -> None:

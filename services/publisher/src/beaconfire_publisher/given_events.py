@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 from pydantic_core import from_json
 
 from beaconfire_kit import errors
@@ -33,7 +33,7 @@ class GivenMetadata(Body):
     user_id: Id | None = None
     source: Source | None = None
     correlation_id: CorrelationId | None = None
-    audience: tuple[Role, ...] | None = None
+    audience: Annotated[tuple[Role, ...], Field(fail_fast=True)] | None = None
 
 
 def read_json(content: bytes) -> Any:
