@@ -226,27 +226,47 @@ test("backoff", async () => {
   assert.equal(stage.client.state, "error");
 });
 
-for (const { why, limits, rooms, withinMs } of read("limits")) {
+/** What a limit per minute leaves: all of it at once, and then as much as time has passed. */
+class Allowance {
+  #left;
+  constructor(perMinute) {
+    this.perMinute = this.#left = perMinute;
+  }
+  pass(ms) {
+    this.#left = Math.min(this.perMinute, this.#left + (ms * this.perMinute) / 60_000);
+  }
+  /** It may have been sent up to 100 ms before it is counted. */
+  take(count) {
+    this.#left -= count;
+    assert.ok(this.#left > -this.perMinute / 600 - 0.001, "more than the limit allows");
+  }
+}
+
+for (const { why, limits, rooms, joined: most = rooms, withinMs } of read("limits")) {
   test(`limits: ${why}`, async () => {
     const stage = await connected(limits);
     const names = Array.from({ length: rooms }, (_, number) => `campaign:c1/settlement:a-rather-long-name-${String(number).padStart(3, "0")}`);
     for (const name of names) stage.client.subscribe(name);
     const joined = new Set();
+    const allowed = { messages: new Allowance(limits.messagesPerMinute), rooms: new Allowance(limits.roomsPerMinute) };
     let answered = stage.sent.length;
     for (let ms = 0; ms < withinMs && joined.size < rooms; ms += 100) {
       await stage.clock.pass(100);
+      for (const one of Object.values(allowed)) one.pass(100);
       const waiting = stage.sent.slice(answered);
       answered = stage.sent.length;
       assert.ok(waiting.length <= 100);
       for (const { bytes, message } of waiting) {
         assert.ok(bytes <= limits.maxFrameBytes);
         assert.ok((message.rooms ?? []).length <= 100);
+        allowed.messages.take(1);
+        allowed.rooms.take((message.rooms ?? []).length);
         for (const room of message.rooms ?? []) joined.add(room);
         const answers = Object.fromEntries((message.rooms ?? []).map((room) => [room, { success: true }]));
         stage.sockets.at(-1).onmessage({ data: JSON.stringify({ type: "reply", id: message.id, success: true, rooms: answers }) });
       }
     }
-    assert.deepEqual([...joined].sort(), names);
+    assert.deepEqual([...joined].sort(), names.slice(0, most));
   });
 }
 

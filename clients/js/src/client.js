@@ -14,7 +14,7 @@ import { Emitter, guarded } from "./emitter.js";
 import { Health } from "./health.js";
 import { describeClose, isTooLarge, retryOf } from "./protocol.js";
 import { RoomTable } from "./room.js";
-import { bytesOf, LEAST_FRAME_BYTES, USUAL_FRAME_BYTES } from "./size.js";
+import { bytesOf, LEAST_FRAME_BYTES, USUAL_LIMITS } from "./size.js";
 import { Store } from "./store.js";
 import { browser, systemClock } from "./surroundings.js";
 import { Timer } from "./timer.js";
@@ -513,7 +513,8 @@ export class Client {
     this.#link = link;
     this.#detour?.worked(link.way);
     this.#sessionId = ack["sessionId"];
-    this.#maxFrameBytes = ack["limits"]?.maxFrameBytes ?? USUAL_FRAME_BYTES;
+    const limits = { ...USUAL_LIMITS, ...ack["limits"] };
+    this.#maxFrameBytes = limits.maxFrameBytes;
     this.#isDegraded = ack["degraded"] === true; // before the state is emitted: the light must not flash green
     this.userId = ack["userId"];
     this.#options.storage?.connectedAs(this.userId);
@@ -524,7 +525,7 @@ export class Client {
     this.#setState("connected");
     if (this.#link !== link) return; // a handler has closed it
     this.#sayDegraded("broker_unreachable"); // or `live`: the old gateway's trouble is not the new one's
-    this.#rooms.connected(ack["rooms"] ?? {}, leftAt, this.#maxFrameBytes);
+    this.#rooms.connected(ack["rooms"] ?? {}, leftAt, limits);
     this.#moved();
   }
 
@@ -828,6 +829,7 @@ export class Client {
     const numbered = { ...message, id: (this.#lastId += 1) };
     this.#log("→", numbered);
     if (!this.#link.send(numbered)) return 0;
+    this.#rooms.pace.count(message);
     if (onAnswer) this.#unanswered.set(numbered.id, onAnswer);
     return numbered.id;
   }

@@ -1,7 +1,8 @@
 /**
  * How fast a connection may ask for rooms. A gateway closes a connection with more than 100 unanswered messages, or 64 KiB of
- * them. It refuses messages that come faster than its limits (PROTOCOL.md §4). So the client has only a few unanswered messages
- * at a time. After a refusal it waits as long as the gateway says, and collects its requests into fewer messages.
+ * them. It refuses messages that come faster than its limits (PROTOCOL.md §4). So the client counts what it sends against the
+ * limits of the ack, and has only a few unanswered messages at a time. After a refusal it waits as long as the gateway says, and
+ * collects its requests into fewer messages.
  */
 
 import { capMs } from "./backoff.js";
@@ -10,10 +11,58 @@ import { Timer } from "./timer.js";
 /** Well below the gateway's 100 messages and 64 KiB: pings and token refreshes are messages, too. */
 const MAX_UNANSWERED = 16;
 const MAX_UNANSWERED_BYTES = 48 * 1024;
+const MINUTE_MS = 60_000;
+/** What is left of the messages per minute to everything else: pings, refreshes, presence, typing. A tenth. */
+const RESERVE_MS = MINUTE_MS / 10;
+
+/** A limit per minute: all of it at once, and then as much as time has passed. */
+class Allowance {
+  #clock;
+  #reserveMs;
+  /** How long it takes until one more is there. */
+  #eachMs = 0;
+  /** When all of it is there again. */
+  #fullAt = 0;
+
+  /** @param {import("./surroundings.js").Clock} clock @param {number} [reserveMs]  the part that `waitMs` leaves */
+  constructor(clock, reserveMs = 0) {
+    this.#clock = clock;
+    this.#reserveMs = reserveMs;
+  }
+
+  /** @param {number} perMinute */
+  begin(perMinute) {
+    this.#eachMs = MINUTE_MS / perMinute;
+    this.#fullAt = 0;
+  }
+
+  /** @param {number} count */
+  take(count) {
+    this.#fullAt = this.#clock.now() + Math.min(MINUTE_MS, this.#usedMs + count * this.#eachMs);
+  }
+
+  /**
+   * How long to wait until so much is there. More than the limit is there when all of it is.
+   * @param {number} count
+   */
+  waitMs(count) {
+    return this.#usedMs + Math.min(MINUTE_MS, count * this.#eachMs + this.#reserveMs) - MINUTE_MS;
+  }
+
+  /** The used part, of a minute. More than a minute means that the clock was set back. */
+  get #usedMs() {
+    const usedMs = this.#fullAt - this.#clock.now();
+    return usedMs > MINUTE_MS ? 0 : Math.max(0, usedMs);
+  }
+}
+
+/** @typedef {import("./protocol.js").Frame} Frame */
 
 export class Pace {
   #random;
   #onGo;
+  #messages;
+  #rooms;
   /** @type {Map<number, number>} The bytes of each unanswered message, by id. */
   #unanswered = new Map();
   #refusals = 0;
@@ -26,19 +75,47 @@ export class Pace {
    * @param {() => void} onGo  called after a pause
    */
   constructor(clock, random, onGo) {
+    this.#messages = new Allowance(clock, RESERVE_MS);
+    this.#rooms = new Allowance(clock);
     this.#hold = new Timer(clock);
     this.#random = random;
     this.#onGo = onGo;
   }
 
   /**
-   * Whether a message of this size may be sent now. If not, try again after the next answer or `onGo`.
-   * @param {number} bytes
+   * A connection begins, with these limits.
+   * @param {import("./size.js").Limits} limits
    */
-  allows(bytes) {
+  begin({ messagesPerMinute, roomsPerMinute }) {
+    this.#messages.begin(messagesPerMinute);
+    this.#rooms.begin(roomsPerMinute);
+  }
+
+  /**
+   * Whether a message about rooms may be sent now. If not, try again after the next answer or `onGo`.
+   * @param {Frame} message @param {number} bytes
+   */
+  allows({ type, rooms }, bytes) {
     if (this.#hold.isSet) return false;
+    if (type !== "unsubscribe") {
+      const waitMs = Math.max(this.#messages.waitMs(1), this.#rooms.waitMs(rooms.length));
+      if (waitMs > 0) {
+        this.#hold.set(waitMs, this.#onGo);
+        return false;
+      }
+    }
     const waiting = [...this.#unanswered.values()].reduce((sum, each) => sum + each, 0);
     return this.#unanswered.size === 0 || (this.#unanswered.size < MAX_UNANSWERED && waiting + bytes <= MAX_UNANSWERED_BYTES);
+  }
+
+  /**
+   * Count a message of any type. The limits do not count an `unsubscribe`.
+   * @param {Frame} message
+   */
+  count({ type, rooms = [] }) {
+    if (type === "unsubscribe") return;
+    this.#messages.take(1);
+    this.#rooms.take(rooms.length);
   }
 
   /** @param {number} id @param {number} bytes */

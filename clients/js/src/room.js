@@ -5,7 +5,7 @@ import { checkedCursor, Cursor, earlier, isAbove } from "./cursor.js";
 import { guarded } from "./emitter.js";
 import { Pace } from "./pace.js";
 import { checkedRoom, pairOf, retryOfError } from "./protocol.js";
-import { bytesOf, inLists, LEAST_FRAME_BYTES, MAX_ROOMS_IN_MESSAGE } from "./size.js";
+import { bytesOf, inLists, LEAST_FRAME_BYTES, MAX_ROOMS_IN_MESSAGE, USUAL_LIMITS } from "./size.js";
 import { Store } from "./store.js";
 import { Timer } from "./timer.js";
 
@@ -238,6 +238,11 @@ class Room {
     return all.length > MAX_TYPES ? undefined : all; // too many to name: each subscription filters its own
   }
 
+  /** Whether the session is in it, or may be soon: messages are answered in order. */
+  get isKnown() {
+    return this.isHeld || this.place === "joining";
+  }
+
   get wantsPresence() {
     return [...this.subscriptions].some(({ wantsPresence }) => wantsPresence);
   }
@@ -281,15 +286,14 @@ export class RoomTable {
   #random;
   #send;
   #cursor;
-  #pace;
   /** @type {Map<string, Room>} */
   #rooms = new Map();
   /** @type {Map<string, Wanted>} What the last `connect` asked for, by room. */
   #introduced = new Map();
   /** @type {Set<string>} The rooms that did not fit into the last `connect`. */
   #leftOut = new Set();
-  /** The largest message that the gateway accepts. */
-  #maxFrameBytes = LEAST_FRAME_BYTES;
+  /** What the gateway accepts. */
+  #limits = { ...USUAL_LIMITS, maxFrameBytes: LEAST_FRAME_BYTES };
   #flushTimer;
   #retryTimer;
   #nextRetryAt = Infinity;
@@ -311,7 +315,7 @@ export class RoomTable {
     this.#cursor = cursor;
     this.#flushTimer = new Timer(clock);
     this.#retryTimer = new Timer(clock);
-    this.#pace = new Pace(clock, random, () => this.#flush());
+    this.pace = new Pace(clock, random, () => this.#flush());
   }
 
   /**
@@ -399,11 +403,12 @@ export class RoomTable {
    * A connection was acknowledged with these answers. The session is in no other rooms.
    * @param {Record<string, RoomAnswer>} answers
    * @param {string | undefined} leftAt  the cursor of the connection before
-   * @param {number} maxFrameBytes  the largest message that this gateway accepts
+   * @param {import("./size.js").Limits} limits  of this gateway
    */
-  connected(answers, leftAt, maxFrameBytes) {
+  connected(answers, leftAt, limits) {
     this.#forgetConnection();
-    this.#maxFrameBytes = maxFrameBytes;
+    this.#limits = limits;
+    this.pace.begin(limits);
     this.#jitter = this.#random();
     if (leftAt !== undefined) for (const room of this.#rooms.values()) this.#owe(room, answers[room.name], leftAt);
     for (const [name, answer] of Object.entries(answers)) {
@@ -434,7 +439,7 @@ export class RoomTable {
   }
 
   #forgetConnection() {
-    this.#pace.reset();
+    this.pace.reset();
     for (const room of this.#rooms.values()) {
       room.isHeld = false;
       room.messageId = 0;
@@ -555,9 +560,14 @@ export class RoomTable {
     this.#leave([...this.#rooms.values()].filter((room) => room.subscriptions.size === 0 && room.place !== "leaving"));
     /** @type {Map<string, Room[]>} A message has one list of types and one cursor. */
     const unasked = new Map();
+    let held = [...this.#rooms.values()].filter(({ isKnown }) => isKnown).length;
     for (const room of this.#rooms.values()) {
       if (room.subscriptions.size === 0 || room.place === "refused") continue;
       if (room.place !== "absent" && room.isAskedAsWanted) continue;
+      if (!room.isKnown && (held += 1) > this.#limits.maxRooms) {
+        this.#refused(room, { code: "too_many", message: `A connection may be in ${this.#limits.maxRooms} rooms` });
+        continue;
+      }
       const key = keyOf(room);
       const alike = unasked.get(key);
       if (alike) alike.push(room);
@@ -569,10 +579,8 @@ export class RoomTable {
 
   /** @param {Room[]} rooms  that are no longer wanted */
   #leave(rooms) {
-    // A room that is still joining can be left: messages are answered in order.
-    const isKnown = (/** @type {Room} */ room) => room.isHeld || room.place === "joining";
-    for (const room of rooms) if (!isKnown(room)) this.#rooms.delete(room.name);
-    this.#askAll({ type: "unsubscribe" }, rooms.filter(isKnown), {
+    for (const room of rooms) if (!room.isKnown) this.#rooms.delete(room.name);
+    this.#askAll({ type: "unsubscribe" }, rooms.filter(({ isKnown }) => isKnown), {
       onSent: (room) => {
         room.place = "leaving";
         room.isHeld = true; // until it is answered
@@ -595,7 +603,7 @@ export class RoomTable {
     const cursor = rooms[0]?.since;
     const wantsPresence = rooms[0]?.wantsPresence;
     // If the types do not fit into a message, they are left out: all events come, and each subscription filters its own.
-    const isNarrow = bytesOf({ types, cursor }) < this.#maxFrameBytes / 2;
+    const isNarrow = bytesOf({ types, cursor }) < this.#limits.maxFrameBytes / 2;
     this.#askAll({ type: "subscribe", types: isNarrow ? types : undefined, cursor, presence: wantsPresence || undefined }, rooms, {
       onSent: (room) => {
         room.place = "joining";
@@ -625,13 +633,15 @@ export class RoomTable {
    */
   #askAll(message, rooms, { onSent, onAnswer, onTooSoon }) {
     const envelope = bytesOf({ ...message, id: Number.MAX_SAFE_INTEGER, rooms: [] });
-    for (const some of inLists(rooms, ({ name }) => bytesOf(name) + 1, this.#maxFrameBytes - envelope)) {
+    const { maxFrameBytes, roomsPerMinute } = this.#limits;
+    const most = Math.min(MAX_ROOMS_IN_MESSAGE, roomsPerMinute);
+    for (const some of inLists(rooms, ({ name }) => bytesOf(name) + 1, maxFrameBytes - envelope, most)) {
       const names = some.map(({ name }) => name);
       const bytes = envelope + bytesOf(names);
-      if (!this.#pace.allows(bytes)) return;
+      if (!this.pace.allows({ ...message, rooms: names }, bytes)) return;
       const id = this.#send({ ...message, rooms: names }, ({ error, rooms: answers }) => {
         const tooSoon = error && this.#isTooSoon(message, error) ? error : undefined;
-        this.#pace.answered(id, tooSoon);
+        this.pace.answered(id, tooSoon);
         this.#jitter = this.#random();
         for (const room of some) {
           if (this.#rooms.get(room.name) !== room || room.messageId !== id) continue;
@@ -641,7 +651,7 @@ export class RoomTable {
         this.#flushSoon(); // send what has changed in the meantime
       });
       if (id === 0) return;
-      this.#pace.sent(id, bytes);
+      this.pace.sent(id, bytes);
       for (const room of some) {
         room.messageId = id;
         onSent(room);

@@ -4,8 +4,10 @@
 export const MAX_ROOMS_IN_MESSAGE = 100;
 /** The smallest `maxFrameBytes` that a gateway can be configured to (PROTOCOL.md §4). It counts before the first ack. */
 export const LEAST_FRAME_BYTES = 1024;
-/** The default `maxFrameBytes` of a gateway. */
-export const USUAL_FRAME_BYTES = 16_384;
+/** The default limits of a gateway (PROTOCOL.md §4). They count where an ack announces none. */
+export const USUAL_LIMITS = { maxFrameBytes: 16_384, maxRooms: 100, messagesPerMinute: 100, roomsPerMinute: 600 };
+
+/** @typedef {typeof USUAL_LIMITS} Limits */
 
 const encoder = new TextEncoder();
 
@@ -21,16 +23,17 @@ export function bytesOf(value) {
  * Split things into as few lists as possible, in order. A thing that is too large gets a list of its own.
  * @template Thing
  * @param {Thing[]} things @param {(thing: Thing) => number} costOf @param {number} spare  bytes for each list
+ * @param {number} most  the largest number of things in a list
  * @returns {Thing[][]}
  */
-export function inLists(things, costOf, spare) {
+export function inLists(things, costOf, spare, most) {
   /** @type {Thing[][]} */
   const lists = [];
   let left = 0;
   for (const thing of things) {
     const cost = costOf(thing);
     const list = lists.at(-1);
-    if (list && cost <= left && list.length < MAX_ROOMS_IN_MESSAGE) {
+    if (list && cost <= left && list.length < most) {
       list.push(thing);
       left -= cost;
     } else {

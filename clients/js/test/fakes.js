@@ -155,12 +155,12 @@ export function setUp({ getToken = async () => "token", random = () => 1, ...mor
 /** The newest socket. */
 export const socket = () => FakeSocket.all.at(-1);
 
-/** A client that is connected. */
-export async function setUpConnected(options) {
+/** A client that is connected. The gateway announces the given limits, too. */
+export async function setUpConnected({ limits = {}, ...options } = {}) {
   const world = setUp(options);
   world.client.connect();
   await settle();
-  socket().accept();
+  socket().accept({ limits: { ...LIMITS, ...limits } });
   await world.clock.pass(0);
   return world;
 }

@@ -258,7 +258,7 @@ test("a room that is unsubscribed while connecting is left after the ack", async
 });
 
 test("more than 100 rooms take several messages", async () => {
-  const { client, clock } = await setUpConnected();
+  const { client, clock } = await setUpConnected({ limits: { maxRooms: 150 } });
   for (let number = 0; number < 150; number++) client.subscribe(`campaign:c${number}`);
   await clock.pass(0);
 
@@ -377,7 +377,7 @@ test("types that do not fit into a message are left out, and each subscription f
 });
 
 test("only a part of what a gateway allows is unanswered at any time", async () => {
-  const { client, clock } = await setUpConnected();
+  const { client, clock } = await setUpConnected({ limits: { maxRooms: 1000, roomsPerMinute: 1000 } });
   const names = Array.from({ length: 900 }, (_, number) => `campaign:${"c".repeat(64)}/settlement:${String(number).padStart(64, "s")}`);
   for (const name of names) client.subscribe(name);
   await clock.pass(0);
@@ -483,6 +483,41 @@ test("joining and leaving faster than the gateway allows strands no room", async
 
   assert.deepEqual([...held], []);
   assert.ok(refused < 20, "and it does not go on as fast as before");
+});
+
+test("rooms beyond what a connection may have are refused without asking, until another is left", async () => {
+  const { client, clock } = await setUpConnected({ limits: { maxRooms: 1 } });
+  const told = [];
+  const first = client.subscribe("campaign:c1");
+  client.subscribe("campaign:c2", { onError: ({ code }, { willRetry }) => told.push([code, willRetry]), onReady: () => told.push("ready") });
+  await clock.pass(0);
+  socket().reply();
+  await passAlive(clock, 300_000);
+  assert.deepEqual(told, [...Array(9).fill(["too_many", true]), ["too_many", false]]);
+  assert.deepEqual(roomsOf(socket().of("subscribe")), ["campaign:c1"]);
+  first.unsubscribe();
+  await clock.pass(0);
+  socket().reply();
+  await clock.pass(0);
+  socket().reply();
+
+  assert.equal(told.at(-1), "ready");
+});
+
+test("messages about rooms wait until the limits of the ack allow them, and leave some to others", async () => {
+  const { client, clock } = await setUpConnected({ limits: { messagesPerMinute: 20 } });
+  const ask = async (number) => {
+    client.subscribe(`campaign:c${number}`);
+    await clock.pass(0);
+    const asked = socket().of("subscribe").at(-1);
+    if (asked.rooms.includes(`campaign:c${number}`)) socket().reply(asked);
+  };
+  for (let number = 0; number < 10; number++) await ask(number);
+  for (let number = 0; number < 8; number++) client.tell({ type: "typing", room: "campaign:c1", typing: true });
+  await ask(10);
+  assert.equal(socket().of("subscribe").length, 10, "two messages are left, for a ping or a new token");
+  await clock.pass(3000);
+  assert.deepEqual(socket().last.rooms, ["campaign:c10"], "20 a minute are one in 3 s");
 });
 
 test("a subscription over a rate limit is told, and repeated when the limit resets", async () => {
