@@ -28,7 +28,7 @@ export class Backoff {
    */
   constructor(random = Math.random, lastCapMs = LAST_CAP_MS) {
     if (!(lastCapMs >= FIRST_CAP_MS && Number.isFinite(lastCapMs))) {
-      throw new TypeError(`maxPauseMs: expected a number of milliseconds from ${FIRST_CAP_MS}, got ${lastCapMs}`);
+      throw new TypeError(`maxPauseMs: expected a number from ${FIRST_CAP_MS}, got ${lastCapMs}`);
     }
     this.#random = random;
     this.#lastCapMs = lastCapMs;

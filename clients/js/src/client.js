@@ -231,7 +231,7 @@ export class Client {
       () => this.#link && this.#lost(this.#link, BROKE_OFF, "No answer to a ping"),
     );
     /** @type {import("./room.js").Send} */
-    const send = (message, onAnswer) => this.#request(message, ({ error, rooms }) => onAnswer({ error, rooms }));
+    const send = (message, onAnswer) => this.#request(message, onAnswer);
     this.#rooms = new RoomTable(this.#clock, random, send, this.#cursor, this.#report);
     const kept = options.storage?.read();
     if (isCursor(kept)) this.#cursor.reset(kept);
@@ -288,8 +288,7 @@ export class Client {
       onAwake: () => this.#wake(),
       onFreeze: () => this.#freeze(),
     });
-    this.#backoff.reset();
-    this.#mayRenew = true;
+    this.#resetAttempts();
     this.#dial("connect");
   }
 
@@ -355,7 +354,7 @@ export class Client {
   #dial(reason) {
     this.#pauseTimer.stop();
     const link = this.#propose(this.#detour?.first ?? "websocket");
-    if (this.#link === null) this.#setState("connecting", { attempt: this.#backoff.attempt });
+    if (this.#link === null) this.#setState("connecting");
     this.#attemptTimer.stop();
     this.#fetchToken(this.#isRefused ? "refused" : reason).then(
       (token) => {
@@ -364,7 +363,7 @@ export class Client {
         this.#allow(link, CONNECT_TIMEOUT_MS);
         this.#open(link, token);
       },
-      (error) => this.#failed(link, BROKE_OFF, `Could not get a token: ${error?.message ?? error}`, error?.retry === "no"),
+      (error) => this.#failed(link, BROKE_OFF, `No token: ${error?.message ?? error}`, error?.retry === "no"),
     );
   }
 
@@ -411,11 +410,12 @@ export class Client {
     const { getToken, tokenTimeoutMs = TOKEN_TIMEOUT_MS } = this.#options;
     const abort = new AbortController();
     const { signal } = abort;
-    /** @type {unknown} */
-    let timer;
+    const timer = new Timer(this.#clock);
     const late = new Promise((_, reject) => {
-      const onTimeout = () => (abort.abort(), reject(new Error(`getToken took longer than ${tokenTimeoutMs / 1000} s`)));
-      timer = this.#clock.setTimeout(onTimeout, tokenTimeoutMs);
+      timer.set(tokenTimeoutMs, () => {
+        abort.abort();
+        reject(new Error(`getToken took longer than ${tokenTimeoutMs / 1000} s`));
+      });
     });
     try {
       const token = await Promise.race([getToken({ reason, signal }), late]);
@@ -425,7 +425,7 @@ export class Client {
       this.#report({ kind: "token", error });
       throw error;
     } finally {
-      this.#clock.clearTimeout(timer);
+      timer.stop();
     }
   }
 
@@ -465,7 +465,7 @@ export class Client {
         this.#allow(other, detour.after(next) === null ? CONNECT_TIMEOUT_MS : WAY_TIMEOUT_MS);
         this.#open(other, this.#token);
       },
-      (error) => this.#failed(link, code, `${reason}. The fallback could not be loaded: ${error}`),
+      (error) => this.#failed(link, code, `${reason}. No fallback: ${error}`),
     );
   }
 
@@ -520,7 +520,10 @@ export class Client {
     this.#options.storage?.connectedAs(this.userId);
     this.#cursor.begin(ack["cursor"]);
     this.#isProven = false;
-    this.#stableTimer.set(STABLE_MS, () => this.#prove());
+    this.#stableTimer.set(STABLE_MS, () => {
+      this.#isProven = true;
+      this.#resetAttempts();
+    });
     this.#health.start(ack["heartbeatS"]);
     this.#setState("connected");
     if (this.#link !== link) return; // a handler has closed it
@@ -529,9 +532,7 @@ export class Client {
     this.#moved();
   }
 
-  /** The connection has lasted: reset the counters. */
-  #prove() {
-    this.#isProven = true;
+  #resetAttempts() {
     this.#backoff.reset();
     this.#mayRenew = true;
   }
@@ -569,7 +570,7 @@ export class Client {
     this.#rooms.lost();
     this.#lastClose = code;
     this.#reason = describeClose(code, reason);
-    if (this.#candidate !== null) return this.#setState("connecting", { attempt: this.#backoff.attempt });
+    if (this.#candidate !== null) return this.#setState("connecting");
     if (!this.#isProven) this.#countFailure();
     this.#goOn(code, reason, false);
   }
@@ -583,8 +584,9 @@ export class Client {
     if (this.#link !== null && (retry !== "token" || !this.#mayRenew)) {
       return this.#pause(); // the attempt was to take over: the old connection still works
     }
-    if (retry === "no") return this.#stop(isFinal ? { code: "unusable", message: reason } : describeClose(code, reason));
-    if (retry === "token" && !this.#mayRenew) return this.#stop(describeClose(code, reason));
+    if (retry === "no" || (retry === "token" && !this.#mayRenew)) {
+      return this.#stop(isFinal ? { code: "unusable", message: reason } : describeClose(code, reason));
+    }
     if (retry === "token") {
       this.#mayRenew = false;
       this.#isRefused = true;
@@ -600,7 +602,7 @@ export class Client {
     const isOffline = this.#surroundings.isOffline();
     const pause = isOffline ? OFFLINE_PAUSE_MS : this.#backoff.next() + this.#retryAfterMs;
     this.#retryAfterMs = 0;
-    if (this.#link === null) this.#setState("connecting", { attempt: this.#backoff.attempt });
+    if (this.#link === null) this.#setState("connecting");
     this.#pauseTimer.set(pause, () => this.#dial("reconnect"));
   }
 
@@ -631,7 +633,7 @@ export class Client {
   #freeze() {
     if (this.state !== "connecting" && this.state !== "connected") return;
     this.#hangUp();
-    this.#setState("connecting", { attempt: this.#backoff.attempt });
+    this.#setState("connecting");
   }
 
   /** Whether it stopped only because no gateway answered. */
@@ -641,9 +643,8 @@ export class Client {
 
   /** @param {{code: string, message: string}} error */
   #stop(error) {
-    const { attempt } = this.#backoff;
     this.#hangUp();
-    this.#setState("error", { error, attempt });
+    this.#setState("error", error);
   }
 
   #hangUp() {
@@ -786,9 +787,10 @@ export class Client {
 
   /** @param {ClientEvents["resync"]} resync */
   #takeResync({ rooms, reason, cursor }) {
+    const resync = { rooms, reason, cursor };
     this.#cursor.reset(cursor);
-    this.#emitter.emit("resync", { rooms, reason, cursor });
-    this.#rooms.resync({ rooms, reason, cursor });
+    this.#emitter.emit("resync", resync);
+    this.#rooms.resync(resync);
     this.#resyncs += 1;
     this.#sightings?.skipped(this.#cursor.epoch);
   }
@@ -822,7 +824,7 @@ export class Client {
 
   /**
    * Send a message on the connection in use. Returns its id, or 0 if there is no connection.
-   * @param {Frame} message @param {(answer: Frame) => void} [onAnswer]
+   * @param {Frame} message @param {(answer: any) => void} [onAnswer]
    */
   #request(message, onAnswer) {
     if (this.#link === null) return 0;
@@ -836,10 +838,11 @@ export class Client {
 
   /**
    * @param {State} state
-   * @param {{attempt?: number, error?: {code: string, message: string}}} [more]
+   * @param {{code: string, message: string}} [error]
    */
-  #setState(state, { attempt = 0, error } = {}) {
+  #setState(state, error) {
     const before = this.status;
+    const attempt = state === "connecting" || error ? this.#backoff.attempt : 0;
     const transport = this.#link?.way;
     const isSame = before.state === state && before.attempt === attempt && before.error === error;
     if (isSame && (state !== "connected" || before.transport === transport)) return;

@@ -15,8 +15,7 @@ export class Cursor {
    * @param {string} text
    */
   begin(text) {
-    const { epoch, offset } = parse(text);
-    if (epoch === this.#epoch) this.#offset = Math.max(this.#offset, offset);
+    if (parse(text).epoch === this.#epoch) this.advance(text);
     else this.reset(text);
   }
 
@@ -25,8 +24,7 @@ export class Cursor {
    * @param {string} text
    */
   advance(text) {
-    const { epoch, offset } = parse(text);
-    if (epoch === this.#epoch && offset > this.#offset) this.#offset = offset;
+    this.#move(text, Math.max);
   }
 
   /**
@@ -58,17 +56,13 @@ export class Cursor {
    * @param {string} text
    */
   lower(text) {
-    const { epoch, offset } = parse(text);
-    if (epoch === this.#epoch && offset < this.#offset) this.#offset = offset;
+    this.#move(text, Math.min);
   }
 
-  /**
-   * Whether it is at or above another cursor. False if that has another epoch.
-   * @param {string} text
-   */
-  hasReached(text) {
+  /** @param {string} text @param {(ours: number, offset: number) => number} choose */
+  #move(text, choose) {
     const { epoch, offset } = parse(text);
-    return epoch === this.#epoch && offset <= this.#offset;
+    if (epoch === this.#epoch) this.#offset = choose(this.#offset, offset);
   }
 }
 
@@ -106,7 +100,7 @@ export function isCursor(text) {
 }
 
 /** @param {string} text */
-function parse(text) {
+export function parse(text) {
   const at = text.lastIndexOf(":");
   const offset = Number(text.slice(at + 1));
   return { epoch: text.slice(0, at), offset: Number.isSafeInteger(offset) ? offset : 0 };

@@ -40,7 +40,7 @@ export class Link {
   open() {
     if (this.#hasEnded) return;
     if (typeof this.#WebSocket !== "function") {
-      throw new TypeError("There is no WebSocket here. Pass one in the option `WebSocket`, as Node before 22 needs it");
+      throw new TypeError("There is no WebSocket here. Pass one in the option `WebSocket`");
     }
     const socket = new this.#WebSocket(this.#url, this.#subprotocols);
     this.#socket = socket;

@@ -7,7 +7,7 @@ export const SUBPROTOCOL = "beaconfire.v1";
 export const BATCHING_SUBPROTOCOL = "beaconfire.v1.batch";
 
 /** The codes that mean a broken client, which must not try again (PROTOCOL.md §6). */
-const BROKEN_CLIENT = new Set([1002, 1003, 1007, 1009]);
+const BROKEN_CLIENT = [1002, 1003, 1007, 1009];
 
 /** @typedef {"no" | "token" | "backoff"} Retry  what to do next (PROTOCOL.md §6) */
 /** @typedef {import("./messages.d.ts").Refusal} Refusal */
@@ -31,7 +31,7 @@ const ROOM = /^[\w-]{1,64}:[\w-]{1,64}(\/[\w-]{1,64}:[\w-]{1,64})?$/;
  * @returns {Retry}
  */
 export function retryOf(closeCode) {
-  if (BROKEN_CLIENT.has(closeCode)) return "no";
+  if (BROKEN_CLIENT.includes(closeCode)) return "no";
   return VERDICTS[errorOf(closeCode) ?? ""]?.[0] ?? "backoff";
 }
 
@@ -51,7 +51,7 @@ export function retryOfError(code) {
  * @returns {{code: string, message: string}}
  */
 export function describeClose(closeCode, reason) {
-  return { code: errorOf(closeCode) ?? `closed_${closeCode}`, message: reason || `The connection was closed (${closeCode})` };
+  return { code: errorOf(closeCode) ?? `closed_${closeCode}`, message: reason || `Closed with ${closeCode}` };
 }
 
 /**
@@ -77,10 +77,9 @@ export function checkedRoom(room) {
  * @returns {Frame | null}
  */
 export function readFrame(text) {
-  if (typeof text !== "string") return null;
   try {
-    const frame = JSON.parse(text);
-    return frame !== null && typeof frame === "object" && typeof frame.type === "string" ? frame : null;
+    const frame = JSON.parse(/** @type {string} */ (text)); // anything else is no JSON, either
+    return typeof frame?.type === "string" ? frame : null;
   } catch {
     return null;
   }
@@ -100,7 +99,7 @@ export function framesIn(frame) {
  * @param {number} closeCode
  */
 export function isTooLarge(closeCode) {
-  return errorOf(closeCode) === "too_large" || closeCode === 1009;
+  return closeCode === VERDICTS["too_large"]?.[1] || closeCode === 1009;
 }
 
 /**

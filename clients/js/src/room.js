@@ -74,15 +74,15 @@ const NO_EVENTS = ["user.typing"];
 
 /**
  * What the table needs of the connection: send a message and return its id, or 0 if there is no connection.
- * @typedef {(message: Frame, onAnswer: (answer: Answer) => void) => number} Send
+ * @typedef {(message: Frame, onAnswer?: (answer: Answer) => void) => number} Send
  */
 
 /** @type {RoomStatus} */
-const IDLE = Object.freeze({ state: "idle" });
+const IDLE = { state: "idle" };
 /** @type {RoomStatus} */
-const JOINING = Object.freeze({ state: "joining" });
+const JOINING = { state: "joining" };
 /** @type {RoomStatus} */
-const JOINED = Object.freeze({ state: "joined" });
+const JOINED = { state: "joined" };
 
 /**
  * One subscription of a room.
@@ -210,18 +210,17 @@ class Room {
   /** Whether the session is in the room, perhaps with other types than were asked for since. */
   isHeld = false;
   refusals = 0;
-  /** When a refused room is asked for again. Infinity: not automatically. */
-  retryAt = Infinity;
-  /** When the retry was scheduled. */
-  refusedAt = 0;
+  /** Set while a refused room will be asked for again automatically. */
+  retry;
   /** Whether it was refused because there are too many rooms. Leaving another room may make space for it. */
   lacksSpace = false;
   /** @type {RoomStatus | null} Why the session is not in it; null if nothing speaks against it. */
   trouble = null;
 
-  /** @param {string} name */
-  constructor(name) {
+  /** @param {string} name @param {import("./surroundings.js").Clock} clock */
+  constructor(name, clock) {
     this.name = name;
+    this.retry = new Timer(clock);
   }
 
   /** @param {EventFrame} frame */
@@ -260,9 +259,9 @@ class Room {
     }
   }
 
-  /** Whether `onReady` was called for a subscription, which now relies on getting every event. */
-  get isPromised() {
-    return [...this.subscriptions].some(({ awaitsReady }) => !awaitsReady);
+  /** The subscriptions for which `onReady` was called. They rely on getting every event. */
+  get relying() {
+    return [...this.subscriptions].filter(({ awaitsReady }) => !awaitsReady);
   }
 
   /**
@@ -270,8 +269,7 @@ class Room {
    * @param {readonly string[] | undefined} types
    */
   isServedBy(types) {
-    const counting = [...this.subscriptions].filter(({ awaitsReady }) => !awaitsReady);
-    return types === undefined || counting.every((one) => one.types && [...one.types].every((type) => types.includes(type)));
+    return types === undefined || this.relying.every((one) => one.types && [...one.types].every((type) => types.includes(type)));
   }
 
   /** Events may be missed from now on. Subscriptions get `onReady` again when the room is joined again. */
@@ -295,8 +293,6 @@ export class RoomTable {
   /** What the gateway accepts. */
   #limits = { ...USUAL_LIMITS, maxFrameBytes: LEAST_FRAME_BYTES };
   #flushTimer;
-  #retryTimer;
-  #nextRetryAt = Infinity;
   /** The random part of pauses. It is the same for all rooms of one answer, so that they are asked for together. */
   #jitter = 0;
 
@@ -314,7 +310,6 @@ export class RoomTable {
     this.#send = send;
     this.#cursor = cursor;
     this.#flushTimer = new Timer(clock);
-    this.#retryTimer = new Timer(clock);
     this.pace = new Pace(clock, random, () => this.#flush());
   }
 
@@ -337,13 +332,9 @@ export class RoomTable {
    * @param {string} [cursor]  of a snapshot
    */
   enter(subscription, cursor) {
-    const name = subscription.room;
-    const room = this.#rooms.get(name) ?? new Room(name);
+    const room = this.#room(subscription.room);
     if (room.subscriptions.has(subscription)) return;
-    if (cursor !== undefined) {
-      room.since = room.since === undefined ? cursor : earlier(room.since, cursor, this.#cursor.epoch);
-    }
-    this.#rooms.set(name, room);
+    if (cursor !== undefined) this.#oweSince(room, cursor);
     room.subscriptions.add(subscription);
     if (room.place === "leaving") room.place = "absent"; // the gateway removes it first, then joins it again
     if (room.place === "refused") this.#forgetRefusal(room); // a new request: the user may be a member by now
@@ -351,12 +342,25 @@ export class RoomTable {
     this.#flushSoon();
   }
 
+  /** @param {string} name */
+  #room(name) {
+    const room = this.#rooms.get(name) ?? new Room(name, this.#clock);
+    this.#rooms.set(name, room);
+    return room;
+  }
+
+  /** @param {Room} room @param {string} cursor */
+  #oweSince(room, cursor) {
+    room.since = room.since === undefined ? cursor : earlier(room.since, cursor, this.#cursor.epoch);
+  }
+
   /** @param {Subscription<any>} subscription */
   remove(subscription) {
     const room = this.#rooms.get(subscription.room);
     if (!room?.subscriptions.delete(subscription)) return;
-    if (room.place === "refused" && room.isHeld) room.place = "joined"; // perhaps the removed types were refused
     if (room.subscriptions.size === 0) room.since = undefined;
+    if (room.subscriptions.size === 0 || room.isHeld) room.retry.stop();
+    if (room.place === "refused" && room.isHeld) room.place = "joined"; // perhaps the removed types were refused
     subscription.awaitsReady = true;
     subscription.status.set(IDLE);
     this.#flushSoon();
@@ -367,7 +371,7 @@ export class RoomTable {
    * @param {Frame} message
    */
   tell(message) {
-    return this.#send(message, () => {}) > 0;
+    return this.#send(message) > 0;
   }
 
   /**
@@ -413,8 +417,7 @@ export class RoomTable {
     if (leftAt !== undefined) for (const room of this.#rooms.values()) this.#owe(room, answers[room.name], leftAt);
     for (const [name, answer] of Object.entries(answers)) {
       // It may have been unsubscribed since `connect` was sent: keep it as joined, and the flush leaves it.
-      const room = this.#rooms.get(name) ?? new Room(name);
-      this.#rooms.set(name, room);
+      const room = this.#room(name);
       room.asked = keyOf(this.#introduced.get(name) ?? {});
       this.#answered(room, answer);
     }
@@ -427,9 +430,9 @@ export class RoomTable {
    * @param {Room} room @param {RoomAnswer | undefined} answer @param {string} leftAt
    */
   #owe(room, answer, leftAt) {
-    if (!room.isPromised && !this.#leftOut.has(room.name)) return;
-    if (room.since !== undefined) room.since = earlier(room.since, leftAt, this.#cursor.epoch);
-    else if (!answer?.success || !room.isServedBy(this.#introduced.get(room.name)?.types)) room.since = leftAt;
+    if (room.relying.length === 0 && !this.#leftOut.has(room.name)) return;
+    const isBack = answer?.success && room.isServedBy(this.#introduced.get(room.name)?.types);
+    if (room.since !== undefined || !isBack) this.#oweSince(room, leftAt);
   }
 
   /** The connection is gone. The rooms are still wanted. */
@@ -467,7 +470,7 @@ export class RoomTable {
       const room = this.#rooms.get(name);
       if (!room?.isMeantBy(frame) || this.#comesRestored(room, frame)) continue;
       // Before the room is joined, only those of its events come that are in another room, too.
-      this.#hand([...room.subscriptions].filter(({ awaitsReady }) => !awaitsReady), frame);
+      this.#hand(room.relying, frame);
     }
   }
 
@@ -503,7 +506,7 @@ export class RoomTable {
   left(left) {
     const room = this.#rooms.get(left.room);
     if (!room) return;
-    const { since = room.isPromised ? this.#cursor.value : undefined } = room;
+    const { since = room.relying.length > 0 ? this.#cursor.value : undefined } = room;
     room.isHeld = false;
     room.forgetPromises();
     // Only an expired lease is worth asking again automatically. The other reasons need a person.
@@ -513,7 +516,7 @@ export class RoomTable {
     } else {
       room.place = "refused";
     }
-    room.trouble = { state: room.retryAt < Infinity ? "retrying" : "left", reason: left.reason };
+    room.trouble = { state: room.retry.isSet ? "retrying" : "left", reason: left.reason };
     room.show();
     this.#call(left.room, "onLeft", left);
   }
@@ -691,7 +694,7 @@ export class RoomTable {
       this.#announce(room);
       room.show();
     } else {
-      this.#refused(room, answer.error ?? { code: "bad_request", message: "The room was refused without a reason" });
+      this.#refused(room, answer.error ?? { code: "bad_request", message: "No reason given" });
     }
   }
 
@@ -718,28 +721,11 @@ export class RoomTable {
   /** @param {Room} room @param {number} pauseMs */
   #retryLater(room, pauseMs) {
     room.place = "refused";
-    room.refusedAt = this.#clock.now();
-    room.retryAt = Math.ceil((room.refusedAt + pauseMs) / RETRY_STEP_MS) * RETRY_STEP_MS;
-    this.#awaitRetry(room.retryAt);
-  }
-
-  /**
-   * Set the one timer for all rooms, so that rooms that are due at the same time are asked for together.
-   * @param {number} at
-   */
-  #awaitRetry(at) {
-    if (at >= this.#nextRetryAt) return;
-    this.#nextRetryAt = at;
-    this.#retryTimer.set(Math.max(0, at - this.#clock.now()), () => {
-      this.#nextRetryAt = Infinity;
-      const now = this.#clock.now();
-      for (const room of this.#rooms.values()) {
-        const isDue = room.retryAt <= now;
-        const wasSetBack = room.retryAt < Infinity && now < room.refusedAt; // the clock was set back: do not wait longer
-        if (isDue || wasSetBack) this.#askAgain(room);
-        else this.#awaitRetry(room.retryAt);
-      }
-      this.#flush();
+    const now = this.#clock.now();
+    const at = Math.ceil((now + pauseMs) / RETRY_STEP_MS) * RETRY_STEP_MS;
+    room.retry.set(at - now, () => {
+      this.#askAgain(room);
+      this.#flushSoon();
     });
   }
 
@@ -751,7 +737,7 @@ export class RoomTable {
   /** @param {Room} room */
   #askAgain(room) {
     room.place = "absent";
-    room.retryAt = Infinity;
+    room.retry.stop();
     room.trouble = null;
     room.lacksSpace = false;
   }

@@ -1,6 +1,6 @@
 /** Waiting until a change of one's own has come back, by its offset in the stream or by its event's id. */
 
-import { Cursor, isCursor } from "./cursor.js";
+import { isCursor, parse } from "./cursor.js";
 
 /** More than two heartbeats: if no subscription wants the event, a `position` shows that it has passed. */
 const SEEN_TIMEOUT_MS = 60_000;
@@ -95,14 +95,13 @@ export class Sightings {
   /** @param {string | number} place */
   #hasReached(place) {
     const served = this.#served;
-    return served.hasReached(typeof place === "number" ? `${served.epoch}:${place}` : place);
+    const { epoch, offset } = typeof place === "number" ? { ...served, offset: place } : parse(place);
+    return epoch === served.epoch && offset <= served.offset;
   }
 
+  /** Before the first connection nothing is served. */
   get #served() {
-    const served = new Cursor();
-    const cursor = this.#client.servedUpTo();
-    if (cursor !== undefined) served.reset(cursor);
-    return served;
+    return parse(this.#client.servedUpTo() ?? ":-1");
   }
 }
 

@@ -4,21 +4,19 @@
  *     useSyncExternalStore(store.subscribe, store.getSnapshot);
  */
 
-import { guarded } from "./emitter.js";
+import { Emitter } from "./emitter.js";
 
 /** @template Value */
 export class Store {
   /** @type {Value} */
   #value;
-  /** @type {Set<() => void>} */
-  #listeners = new Set();
-
-  #report;
+  /** @type {Emitter<{change: undefined}>} */
+  #emitter;
 
   /** @param {Value} value @param {import("./emitter.js").Report} [report]  gets what a listener throws; else the console does */
   constructor(value, report = ({ error }) => console.error(error)) {
     this.#value = value;
-    this.#report = report;
+    this.#emitter = new Emitter(report);
   }
 
   /**
@@ -26,12 +24,7 @@ export class Store {
    * @param {() => void} listener
    * @returns {() => void} removes the listener
    */
-  subscribe = (listener) => {
-    // Each call gets its own wrapper, so that a function that is registered twice is two listeners.
-    const entry = () => listener();
-    this.#listeners.add(entry);
-    return () => void this.#listeners.delete(entry);
-  };
+  subscribe = (listener) => this.#emitter.on("change", listener);
 
   /**
    * The current value. The same object until the next change. It works without the store as `this`.
@@ -46,6 +39,6 @@ export class Store {
   set(value) {
     if (Object.is(value, this.#value)) return;
     this.#value = value;
-    for (const listener of [...this.#listeners]) guarded(this.#report, listener);
+    this.#emitter.emit("change", undefined);
   }
 }

@@ -16,8 +16,8 @@
 
 /** @type {Clock} */
 export const systemClock = {
-  setTimeout: (callback, ms) => globalThis.setTimeout(callback, ms),
-  clearTimeout: (timer) => globalThis.clearTimeout(timer),
+  setTimeout: (callback, ms) => setTimeout(callback, ms),
+  clearTimeout: (timer) => clearTimeout(timer),
   now: () => Date.now(), // continues while the machine sleeps; performance.now() does not in every browser
 };
 
@@ -26,7 +26,7 @@ export const browser = {
   isOffline: () => globalThis.navigator?.onLine === false,
 
   watch({ onOnline, onOffline, onAwake, onFreeze }) {
-    if (typeof window === "undefined" || typeof window.addEventListener !== "function") return () => {}; // Node, React Native
+    if (!globalThis.window?.addEventListener) return () => {}; // Node, React Native
     // After sleep, only these events tell: timers did not run, and the socket may look open.
     const onVisible = () => document.visibilityState === "visible" && onAwake();
     const handlers = { online: onOnline, offline: onOffline, pagehide: onFreeze, pageshow: onAwake, focus: onAwake };
