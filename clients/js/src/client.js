@@ -449,34 +449,28 @@ export class Client {
    * A link ended before it was acknowledged. If nothing came from the gateway, this way may be blocked: try the next one.
    * @param {AnyLink} link @param {number} code @param {string} reason
    */
-  #notThrough(link, code, reason) {
+  async #notThrough(link, code, reason) {
     if (link !== this.#candidate) return;
     if (code !== BROKE_OFF || !this.#mayDetour) return this.#failed(link, code, reason); // else the old link works
     this.#attemptTimer.stop();
-    this.#withDetour(
-      (detour) => {
-        if (link !== this.#candidate) return;
-        detour.failed(link.way);
-        const next = detour.after(link.way);
-        if (next === null) return this.#failed(link, code, reason);
-        this.#log("×", { code, reason });
-        this.#dropCandidate();
-        const other = this.#propose(next);
-        this.#allow(other, detour.after(next) === null ? CONNECT_TIMEOUT_MS : WAY_TIMEOUT_MS);
-        this.#open(other, this.#token);
-      },
-      (error) => this.#failed(link, code, `${reason}. No fallback: ${error}`),
-    );
+    let problem = "";
+    if (this.#detour === null) await this.#loadDetour().catch((error) => (problem = `. No fallback: ${error}`));
+    if (link !== this.#candidate) return;
+    this.#detour?.failed(link.way);
+    const next = this.#detour?.after(link.way);
+    if (!next) return this.#failed(link, code, reason + problem);
+    this.#log("×", { code, reason });
+    this.#dropCandidate();
+    const other = this.#propose(next);
+    this.#allow(other, this.#detour?.after(next) ? WAY_TIMEOUT_MS : CONNECT_TIMEOUT_MS);
+    this.#open(other, this.#token);
   }
 
-  /** @param {(detour: Detour) => void} use @param {(error: unknown) => void} onError */
-  #withDetour(use, onError) {
-    if (this.#detour !== null) return use(this.#detour);
-    import("./detour.js").then(({ Detour }) => {
-      const { url, fetch = globalThis.fetch } = this.#options;
-      const means = { url, transport: this.#transport, fetch, WebSocket: this.#WebSocket, clock: this.#clock, knowsSocket: this.#isKnown };
-      use((this.#detour ??= new Detour(means, () => this.#moveSoon(0, 0))));
-    }, onError);
+  async #loadDetour() {
+    const { Detour } = await import("./detour.js");
+    const { url, fetch = globalThis.fetch } = this.#options;
+    const means = { url, transport: this.#transport, fetch, WebSocket: this.#WebSocket, clock: this.#clock, knowsSocket: this.#isKnown };
+    this.#detour ??= new Detour(means, () => this.#moveSoon(0, 0));
   }
 
   /** Whether there was a connection before. */

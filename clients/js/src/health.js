@@ -40,7 +40,8 @@ export class Health {
 
   stop() {
     this.#heartbeatMs = 0;
-    this.#clear();
+    this.#isAsking = false;
+    this.#timer.stop();
     this.#pulse.stop();
   }
 
@@ -56,22 +57,16 @@ export class Health {
   /** Something arrived. Every message is a sign of life, not only the answer to a ping. */
   heard() {
     if (this.#heartbeatMs === 0) return;
-    this.#clear();
+    this.#isAsking = false;
     this.#timer.set(this.#heartbeatMs, () => this.check());
   }
 
   /** Ask now: the machine may have slept, or the network changed. */
   check() {
     if (this.#heartbeatMs === 0 || this.#isAsking) return;
-    this.#clear();
     this.#isAsking = true;
     this.#timer.set(ANSWER_MS, this.#onDead);
     // The socket was closed while the page was in the browser's back/forward cache.
     if (!this.#ping()) this.#onDead();
-  }
-
-  #clear() {
-    this.#isAsking = false;
-    this.#timer.stop();
   }
 }

@@ -78,7 +78,7 @@ export function checkedRoom(room) {
  */
 export function readFrame(text) {
   try {
-    const frame = JSON.parse(/** @type {string} */ (text)); // anything else is no JSON, either
+    const frame = JSON.parse(/** @type {string} */ (text)); // a Blob or a buffer is no JSON, either
     return typeof frame?.type === "string" ? frame : null;
   } catch {
     return null;

@@ -212,8 +212,6 @@ class Room {
   refusals = 0;
   /** Set while a refused room will be asked for again automatically. */
   retry;
-  /** Whether it was refused because there are too many rooms. Leaving another room may make space for it. */
-  lacksSpace = false;
   /** @type {RoomStatus | null} Why the session is not in it; null if nothing speaks against it. */
   trouble = null;
 
@@ -257,6 +255,11 @@ class Room {
       const status = isServed && !one.awaitsReady ? JOINED : JOINING;
       one.status.set((this.place === "refused" && this.trouble) || status);
     }
+  }
+
+  /** Whether it was refused because there are too many rooms. Leaving another room may make space for it. */
+  get lacksSpace() {
+    return this.trouble?.error?.code === "too_many";
   }
 
   /** The subscriptions for which `onReady` was called. They rely on getting every event. */
@@ -701,9 +704,8 @@ export class RoomTable {
   /** @param {Room} room @param {Refusal} error */
   #refused(room, error) {
     room.refusals += 1;
-    room.lacksSpace = error.code === "too_many";
     // A service that is away comes back at some time, but a limit may stay exceeded.
-    const willRetry = retryOfError(error.code) === "backoff" && (!room.lacksSpace || room.refusals < MAX_REFUSALS);
+    const willRetry = retryOfError(error.code) === "backoff" && (error.code !== "too_many" || room.refusals < MAX_REFUSALS);
     if (willRetry) this.#retryLater(room, (error.retryAfterMs ?? 0) + this.#jitter * capMs(room.refusals));
     else room.place = "refused";
     if (!willRetry && !room.isHeld) room.forgetPromises();
@@ -739,7 +741,6 @@ export class RoomTable {
     room.place = "absent";
     room.retry.stop();
     room.trouble = null;
-    room.lacksSpace = false;
   }
 
   /** @param {Room} room */
