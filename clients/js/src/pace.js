@@ -66,8 +66,10 @@ export class Pace {
   /** @type {Map<number, number>} The bytes of each unanswered message, by id. */
   #unanswered = new Map();
   #refusals = 0;
-  /** Set during a pause. */
+  /** Set during a pause after a refusal. */
   #hold;
+  /** Set while a limit per minute is used up. Rooms can be left in that time. */
+  #wait;
 
   /**
    * @param {import("./surroundings.js").Clock} clock
@@ -78,6 +80,7 @@ export class Pace {
     this.#messages = new Allowance(clock, RESERVE_MS);
     this.#rooms = new Allowance(clock);
     this.#hold = new Timer(clock);
+    this.#wait = new Timer(clock);
     this.#random = random;
     this.#onGo = onGo;
   }
@@ -100,7 +103,7 @@ export class Pace {
     if (type !== "unsubscribe") {
       const waitMs = Math.max(this.#messages.waitMs(1), this.#rooms.waitMs(rooms.length));
       if (waitMs > 0) {
-        this.#hold.set(waitMs, this.#onGo);
+        this.#wait.set(waitMs, this.#onGo);
         return false;
       }
     }
@@ -138,6 +141,7 @@ export class Pace {
     this.#unanswered.clear();
     this.#refusals = 0;
     this.#hold.stop();
+    this.#wait.stop();
   }
 
   /** @param {number} leastMs */

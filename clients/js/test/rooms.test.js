@@ -520,6 +520,22 @@ test("messages about rooms wait until the limits of the ack allow them, and leav
   assert.deepEqual(socket().last.rooms, ["campaign:c10"], "20 a minute are one in 3 s");
 });
 
+test("a room is left at once although another one waits for the limit of rooms", async () => {
+  const { client, clock } = await setUpConnected({ limits: { roomsPerMinute: 1 } });
+  const first = client.subscribe("campaign:c1");
+  await clock.pass(0);
+  socket().reply();
+  client.subscribe("campaign:c2");
+  await clock.pass(0);
+  first.unsubscribe();
+  await clock.pass(0);
+  assert.deepEqual([socket().last.type, socket().last.rooms], ["unsubscribe", ["campaign:c1"]]);
+  socket().reply();
+  await passAlive(clock, 60_000);
+
+  assert.deepEqual(roomsOf(socket().of("subscribe")), ["campaign:c1", "campaign:c2"]);
+});
+
 test("a subscription over a rate limit is told, and repeated when the limit resets", async () => {
   const { client, clock } = await setUpConnected();
   const told = [];
