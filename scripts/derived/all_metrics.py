@@ -6,6 +6,7 @@ Each module declares its metrics at its top, as `beaconfire_kit.metrics` says. S
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from beaconfire_gateway.process import worker_operations
@@ -39,6 +40,7 @@ class Metric:
         return (self.name,)
 
 
+@cache
 def all_metrics() -> Sequence[Metric]:
     """Return every metric, sorted by name."""
     sources = [ROOT / "shared" / "src", *(ROOT / "services").glob("*/src")]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 import yaml
 
 from beaconfire.nats_server import free_port
@@ -22,7 +23,7 @@ from tests.e2e.conftest import Line
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PATIENCE_S = 60.0
-SCRAPE_EVERY = "250ms"
+SCRAPE_EVERY = "1s"
 INTERVAL = "1m"
 """What Grafana puts in for `$__rate_interval`."""
 OF_THE_LIBRARY = {"process_resident_memory_bytes", "process_cpu_seconds_total"}
@@ -119,6 +120,7 @@ def known() -> set[str]:
     return {name for one in all_metrics() for name in one.series} | OF_THE_LIBRARY
 
 
+@pytest.mark.timeout(3 * PATIENCE_S)
 async def test_prometheus_answers_every_query_of_the_dashboard_and_every_alert(line: Line, tmp_path: Path) -> None:
     services = line.services
     targets = {

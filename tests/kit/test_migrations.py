@@ -19,7 +19,7 @@ pytestmark = on_both_databases
 
 AUTH = SERVICES["auth"]
 PUBLISHER = SERVICES["publisher"]
-both_services = pytest.mark.parametrize("migrations", SERVICES.values(), ids=lambda one: str(one.service))
+all_services = pytest.mark.parametrize("migrations", SERVICES.values(), ids=lambda one: str(one.service))
 
 
 @asynccontextmanager
@@ -73,13 +73,13 @@ async def make_as_before_revisions(database: Database, migrations: Migrations) -
     await execute(database, f"DROP TABLE {migrations.version_table}")
 
 
-@both_services
+@all_services
 async def test_migrated_database_has_exactly_the_models_tables(database: Database, migrations: Migrations) -> None:
     assert await migrations.upgrade(database) == Migrated(None, migrations.head)
     assert await differences(database, migrations) == []
 
 
-@both_services
+@all_services
 async def test_every_revision_can_be_reverted_and_applied_again(database: Database, migrations: Migrations) -> None:
     await migrations.upgrade(database)
 
@@ -92,7 +92,7 @@ async def test_every_revision_can_be_reverted_and_applied_again(database: Databa
     assert await differences(database, migrations) == []
 
 
-@both_services
+@pytest.mark.parametrize("migrations", [AUTH, PUBLISHER], ids=lambda one: str(one.service))
 async def test_database_of_the_release_without_revisions_is_taken_over_with_its_rows(
     database: Database, migrations: Migrations
 ) -> None:
