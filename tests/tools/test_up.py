@@ -53,7 +53,7 @@ def stopped_in_order(one: Terminal, folder: Path) -> None:
 
 def test_up_starts_every_application_prints_the_addresses_and_leaves_nothing_after_ctrl_c(tmp_path: Path) -> None:
     port = free_ports()
-    with terminal(tmp_path, "up", "--port", str(port), "--data", str(tmp_path / "data")) as one:
+    with terminal(tmp_path, "up", "--port", str(port), "--data", str(tmp_path / "data"), COLUMNS="80") as one:
         assert f"http://127.0.0.1:{port}" in one.wait_for("Open")
         for application in APPLICATIONS.values():
             assert f"http://127.0.0.1:{port}/{application.name}/" in one.wait_for(application.title)

@@ -396,7 +396,8 @@ def _applications(options: Options) -> Table:
     table = Table.grid(padding=(0, 3))
     for application in map(APPLICATIONS.__getitem__, options.applications):
         address = Text(f"{options.address}/{application.name}/", "underline cyan")
-        table.add_row(Text(application.title, "bold"), address, Text(application.description, "dim"))
+        table.add_row(Text(application.title, "bold"), address)
+        table.add_row("", Text(application.description, "dim"))  # below, so that no address is cut in 80 columns
     return table
 
 
