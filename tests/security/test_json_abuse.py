@@ -183,7 +183,7 @@ def settlement_body() -> bytes:
     [(WantedPoll, "messages"), (HttpQuestion, "rooms"), (GivenMetadata, "audience"), (Seen, "ids")],
 )
 def test_list_of_thousands_of_wrong_items_is_refused_at_the_first(model: type[BaseModel], field: str) -> None:
-    """An error for each would keep a service busy for tens of milliseconds."""
+    """T16: an error for each would keep a service busy for tens of milliseconds."""
     with pytest.raises(ValidationError) as refused:
         model.model_validate_json(json.dumps({field: [1] * 5_000}))
 
