@@ -1,36 +1,17 @@
 """deploy/alerts: Prometheus rules that name only metrics the services export."""
 
 import re
-from pathlib import Path
-from typing import Any
 
-import yaml
-from prometheus_client import REGISTRY
+from scripts.derived.all_metrics import all_metrics
+from tests.deploy.alert_rules import rules
 
-import beaconfire_auth.app  # noqa: F401
-import beaconfire_gateway.process.app  # noqa: F401
-import beaconfire_publisher.app
-import beaconfire_publisher.worker  # noqa: F401  (each module declares its metrics when it is imported)
-
-ALERTS = Path(__file__).parents[2] / "deploy" / "alerts"
 WORDS = {"max", "min", "sum", "avg", "by", "without", "rate", "increase", "for", "and", "or", "unless", "e3"}
 OF_PROMETHEUS = {"instance", "job"}
 
 
-def rules() -> list[dict[str, Any]]:
-    files = sorted(ALERTS.glob("*.yml"))
-    assert files
-    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
-    return [rule for group in groups for rule in group["rules"]]
-
-
 def declared() -> dict[str, set[str]]:
     """The labels of every metric, by the names of its series."""
-    found: dict[str, set[str]] = {}
-    for collector, names in REGISTRY._collector_to_names.items():
-        for name in names:
-            found[name] = set(getattr(collector, "_labelnames", ()))
-    return found
+    return {name: set(one.labels) for one in all_metrics() for name in one.series}
 
 
 def test_every_metric_and_label_of_an_alert_exists() -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-import yaml
 
 from beaconfire.nats_server import free_port
 from scripts.derived.all_metrics import all_metrics
 from tests.client import open_socket
+from tests.deploy.alert_rules import ALERTS, rules
 from tests.e2e.conftest import Line
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -75,7 +75,7 @@ async def prometheus(folder: Path, targets: Mapping[str, list[str]]) -> AsyncIte
     assert program, "prometheus is missing: `make monitoring` installs it"
     config = {
         "global": {"scrape_interval": SCRAPE_EVERY, "scrape_timeout": SCRAPE_EVERY},
-        "rule_files": [str(DEPLOY / "alerts" / "*.yml")],
+        "rule_files": [str(ALERTS / "*.yml")],
         "scrape_configs": [{"job_name": job, "static_configs": [{"targets": some}]} for job, some in targets.items()],
     }
     (folder / "prometheus.yml").write_text(json.dumps(config))
@@ -160,12 +160,6 @@ def query_of(target: Mapping[str, Any]) -> str:
     return str(target["expr"]).replace("$__rate_interval", INTERVAL)
 
 
-def rules() -> list[dict[str, Any]]:
-    files = sorted((DEPLOY / "alerts").glob("*.yml"))
-    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
-    return [rule for group in groups for rule in group["rules"]]
-
-
 def test_every_metric_of_the_dashboard_exists() -> None:
     """Prometheus answers a query for a metric that does not exist with nothing."""
     named = {name for panel in panels() for target in panel["targets"] for name in metrics_in(target["expr"])}
@@ -186,7 +180,7 @@ def test_every_metric_in_the_documentation_exists() -> None:
 def test_prometheus_finds_no_mistake_in_the_alert_rules() -> None:
     program = shutil.which("promtool")
     assert program, "promtool is missing: `make monitoring` installs it"
-    files = map(os.fspath, sorted((DEPLOY / "alerts").glob("*.yml")))
+    files = map(os.fspath, sorted(ALERTS.glob("*.yml")))
     checked = subprocess.run([program, "check", "rules", *files], capture_output=True, text=True, check=False)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
