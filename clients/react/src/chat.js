@@ -21,7 +21,7 @@ const TYPES = ["chat.message"];
  */
 
 /**
- * Return the messages of a chat, oldest first, and keep them up to date. Who types is in `useTyping`.
+ * Return the messages of a chat, oldest first, and keep them up to date. `useTyping` says who types.
  * @param {string | null | undefined} chatId
  * @param {ChatOptions} [options]
  * @returns {{messages: readonly ChatMessage[]} & import("./room_state.js").Progress}

@@ -4,8 +4,8 @@ It hears through a stream of server-sent events or through long polls. Both star
 rooms, so the gateway keeps nothing for this client in between. What the client sends goes into a short poll of its own,
 and the answer has the replies.
 
-Whoever does the I/O repeats: `next_request`, make the request, and give what came to `heard` or `polled`. If `send`
-returns True, a request that waits is out of date, and is given up.
+The caller does the I/O. It repeats: call `next_request`, make the request, and give what came to `heard` or `polled`.
+If `send` returns True, a request that waits is out of date, and is given up.
 """
 
 import json

@@ -86,7 +86,7 @@ class Consumer:
     awaits_ready: bool = True
     """Whether it was not told yet that the room is joined."""
     paused_at: Cursor | None = None
-    """Where it stopped to take events."""
+    """The place at which it stopped taking events."""
     is_paused: bool = False
 
     def takes(self, frame: Frame, epoch: str) -> bool:

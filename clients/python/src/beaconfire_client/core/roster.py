@@ -1,4 +1,4 @@
-"""Who is in a room, and who types there, from the messages about it."""
+"""Follow who is in a room and who types there, from the gateway's messages."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -291,11 +291,11 @@ class Gateway:
         """Connections that are in no hub: sessions that have not started or were replaced, connections without a
         session, and handshakes that are being answered."""
         self.attendance: Attendance | None = None
-        """Who is in which room, if that is known here."""
+        """Who is in which room. None if this gateway sends no `presence`."""
         self.typing: TypingUsers | None = None
-        """Who is typing in which room, if that is told here."""
+        """Who is typing in which room. None if this gateway sends no `typing`."""
         self.selections: Selections | None = None
-        """What users have selected in rooms, if that is told here."""
+        """What users have selected in rooms. None if this gateway sends no `selection`."""
         self.process_id = secrets.token_hex(8)
         """Names this process for other gateway processes. It is another one after each start."""
         self.session_prefix = ""
