@@ -163,9 +163,8 @@ async def test_example_catches_up_after_it_was_offline_and_says_so(example: Exam
     level = await raise_level(owner, "Greywatch")
     await editor.context.set_offline(False)
     await expect(light).to_have_attribute("data-look", "green", timeout=PATIENCE_MS)
-    await expect(settlement(editor, "Greywatch")).to_contain_text(f"level {level}")
-
     await expect(editor.page.locator(".beaconfire-toast")).to_contain_text("Connected again")
+    await expect(settlement(editor, "Greywatch")).to_contain_text(f"level {level}")
 
 
 @pytest.mark.parametrize("page", PAGES)

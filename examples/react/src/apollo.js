@@ -15,7 +15,20 @@ const schema = buildSchema(`
   type Query { campaigns: [Campaign!]!, campaign(id: ID!): Campaign!, settlement(campaign: ID!, id: ID!): Settlement! }
 `);
 
-const read = async (path, field) => (await call("GET", path))[field];
+/**
+ * Read, and try again for as long as there is no connection or the service is in trouble. Apollo Client repeats nothing by
+ * itself. With an HttpLink, Apollo's RetryLink does this.
+ */
+async function read(path, field) {
+  for (let pauseMs = 250; ; pauseMs = Math.min(2 * pauseMs, 2_000)) {
+    try {
+      return (await call("GET", path))[field];
+    } catch (error) {
+      if (error.status < 500) throw error;
+      await new Promise((resolve) => setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)));
+    }
+  }
+}
 
 const settlementOf = (c, settlement) => ({
   ...settlement,
@@ -43,7 +56,7 @@ const STRUCTURES = gql`query ($c: ID!, $s: ID!) { settlement(campaign: $c, id: $
 const useRead = (query, variables, pick) => {
   const { data, previousData, error } = useQuery(query, { variables });
   const known = data ?? previousData; // while changed fields are loaded again
-  return { data: known && pick(known), isPending: known === undefined && !error, error };
+  return { data: known && pick(known), isPending: known === undefined && !error, error: known ? undefined : error };
 };
 
 export const useCampaigns = () => useRead(CAMPAIGNS, {}, (data) => data.campaigns);

@@ -26,7 +26,7 @@ export async function getToken({ reason }) {
   return session.accessToken;
 }
 
-/** Call the publisher. Resolves with the answer's body, and with the mark of a change for `seen`. */
+/** Call the publisher. Resolves with the answer's body, and with the mark of a change for `seen`. A refusal has a `status`. */
 export async function call(method, path, body, signal) {
   let answer = await send(method, path, body, signal);
   if (answer.status === 401) {
@@ -34,7 +34,10 @@ export async function call(method, path, body, signal) {
     answer = await send(method, path, body, signal);
   }
   const content = answer.status === 204 ? {} : await answer.json();
-  if (!answer.ok) throw new Error(asSentence(content.error?.message ?? `the service answered ${answer.status}`));
+  if (!answer.ok) {
+    const message = asSentence(content.error?.message ?? `the service answered ${answer.status}`);
+    throw Object.assign(new Error(message), { status: answer.status });
+  }
   return { ...content, mark: answer.headers.get("X-Beaconfire-Offset") ?? answer.headers.get("X-Beaconfire-Pending") };
 }
 
@@ -51,6 +54,7 @@ const send = (method, path, body, signal) =>
 
 /** Renew the tokens. Several callers share one renewal. */
 async function renew() {
+  if (session === null) throw Object.assign(new Error("You are signed out."), { status: 401 });
   renewal ??= post("/auth/refresh", { refreshToken: session.refreshToken }).finally(() => (renewal = null));
   const renewed = await renewal;
   if (session !== null) session = renewed;

@@ -9,7 +9,7 @@ import { call } from "./session.js";
 /** @param {readonly string[]} queryKey @param {string} path @param {string} field  the field of the answer */
 const useRead = (queryKey, path, field) => {
   const { data, isPending, error } = useQuery({ queryKey, queryFn: async ({ signal }) => (await call("GET", path, undefined, signal))[field] });
-  return { data, isPending, error };
+  return { data, isPending, error: data ? undefined : error }; // a failed repetition keeps what is known
 };
 
 export const useCampaigns = () => useRead(["campaigns"], "/campaigns", "campaigns");
