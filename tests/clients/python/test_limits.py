@@ -98,6 +98,24 @@ async def test_more_rooms_than_a_minute_allows_are_asked_for_as_time_passes(stre
     assert not [notice for notice in diary.notices if isinstance(notice, MessageRefused)]
 
 
+async def test_room_is_left_at_once_although_a_limit_per_minute_is_used_up(stream: NatsServer, auth: FakeAuth) -> None:
+    """The gateway is asked for ten further rooms a minute later."""
+    async with (
+        running_gateway(stream, auth, rooms_per_minute=10) as gateway,
+        connect(gateway.url, auth.token("viewer")) as client,
+    ):
+        joined = [client.room(room_of(number)) for number in range(10)]
+        await asyncio.gather(*(room.ready() for room in joined))
+        for number in range(10, 20):
+            client.room(room_of(number))
+        assert (await gateway.stats())["rooms"] == 10
+        for room in joined:
+            await room.close()
+        async with asyncio.timeout(WAIT_S):
+            while (await gateway.stats())["rooms"]:
+                pass
+
+
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 async def test_consumer_that_takes_nothing_falls_behind_alone_and_gets_everything_later(
     gateway: Gateway, transport: Transport

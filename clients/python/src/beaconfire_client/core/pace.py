@@ -2,7 +2,8 @@
 
 A gateway refuses messages that come faster than its limits, and closes a connection with more than 100 unanswered
 messages or 64 KiB of them (PROTOCOL.md §4). So the client counts what it sends against the limits of the ack, and has
-only a few unanswered messages at a time. After a refusal it waits as long as the gateway says.
+only a few unanswered messages at a time. After a refusal it waits as long as the gateway says. At any other time rooms
+can be left, because the limits do not count that, and it makes space for others.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,8 @@ _MAX_UNANSWERED_BYTES = 48 * 1024
 """Well below the gateway's 100 messages and 64 KiB: pings and token refreshes are messages, too."""
 _RESERVE = 0.1
 """The part of the messages per minute that is left to everything else: pings, refreshes, presence, typing."""
-_ALARM = "pace"
+_HOLD, _WAIT = "pause after a refusal", "limit used up"
+"""The alarms. Rooms can be left while a limit per minute is used up: leaving counts against none of them."""
 
 
 class Allowance:
@@ -60,19 +62,20 @@ class Pace:
         """A connection begins, with these limits."""
         self._unanswered.clear()
         self._refusals = 0
-        self._timers.stop(_ALARM)
+        self._timers.stop(_HOLD)
+        self._timers.stop(_WAIT)
         self._messages = Allowance(self._timers, messages_per_minute)
         self._rooms = Allowance(self._timers, rooms_per_minute)
         self._reserve = messages_per_minute * _RESERVE
 
     def allows(self, size: int, *, rooms: int, is_leaving: bool) -> bool:
         """Return whether a message may be sent now. If not, `on_go` or an answer says when to ask again."""
-        if self._timers.is_running(_ALARM):
+        if self._timers.is_running(_HOLD):
             return False
-        if not is_leaving:  # the limits do not count an `unsubscribe`
+        if not is_leaving:
             wait_s = max(self._messages.wait_s(1 + self._reserve), self._rooms.wait_s(rooms))
             if wait_s > 0:
-                self._hold(wait_s)
+                self._timers.start(_WAIT, wait_s, self._on_go)
                 return False
         waiting = sum(self._unanswered.values())
         return not self._unanswered or (
@@ -97,9 +100,6 @@ class Pace:
     def refused(self, message_id: int, retry_after_s: float) -> None:
         """A limit has refused the message as a whole: it must be repeated."""
         self._unanswered.pop(message_id, None)
-        if not self._timers.is_running(_ALARM):  # messages that were already on their way are refused, too
-            self._hold(retry_after_s + self._chance() * cap_s(self._refusals))
+        if not self._timers.is_running(_HOLD):  # messages that were already on their way are refused, too
+            self._timers.start(_HOLD, retry_after_s + self._chance() * cap_s(self._refusals), self._on_go)
             self._refusals += 1
-
-    def _hold(self, pause_s: float) -> None:
-        self._timers.start(_ALARM, pause_s, self._on_go)
