@@ -66,6 +66,12 @@ ROWS: dict[str, list[Panel]] = {
             {"{{code}}": _rate("beaconfire_gateway_sessions_closed_total", "code")},
         ),
         Panel(
+            "Time to reconnect",
+            "s",
+            "From losing a connection until the client connected again. Laptops that slept are among them.",
+            _quantiles("beaconfire_gateway_reconnect_duration_seconds"),
+        ),
+        Panel(
             "Slow clients",
             "ops",
             "Times a second that a client's socket was full, and that a client was silent for too long.",

@@ -24,7 +24,8 @@ def test_every_metric_and_label_of_an_alert_exists() -> None:
             for group in re.findall(r"\b(?:by|without) \(([^)]*)\)", expression)
             for label in re.split(r",\s*", group)
         }
-        expression = re.sub(r"\b(?:by|without) \([^)]*\)", "", expression)
+        labels |= set(re.findall(r"(\w+)=\"", expression)) - {"le"}
+        expression = re.sub(r"\b(?:by|without) \([^)]*\)|\{[^}]*\}", "", expression)
         names = {name for name in re.findall(r"\b[a-z]\w+\b", expression) if name not in WORDS}
 
         assert names, rule["alert"]

@@ -194,6 +194,8 @@ export class Client {
   #isRefused = false;
   /** @type {number | undefined} The last close code, until a gateway has acknowledged a `connect` that reports it. */
   #lastClose;
+  /** @type {number | undefined} When the last connection was lost, until a gateway has acknowledged the next one. */
+  #lostAt;
   #lastId = 0;
   /** @type {Map<number, (answer: Frame) => void>} Handlers for the answers to messages of the socket in use, by id. */
   #unanswered = new Map();
@@ -304,6 +306,7 @@ export class Client {
   close() {
     this.#unwatch?.();
     this.#unwatch = null;
+    this.#lostAt = undefined; // the time until the next `connect` is the application's choice
     this.#hangUp();
     this.#setState("disconnected");
   }
@@ -489,6 +492,7 @@ export class Client {
       client: { name: NAME, version: VERSION },
       status: this.presenceStatus,
       lastClose: this.#lastClose,
+      awayMs: this.#lostAt && Math.max(0, this.#clock.now() - this.#lostAt),
       replaces: this.#sessionId || undefined,
     };
     const introduction = { ...message, ...this.#rooms.introduce(this.#maxFrameBytes - bytesOf(message)) };
@@ -502,7 +506,7 @@ export class Client {
     const leftAt = this.#cursor.value;
     this.#candidate = null;
     this.#retryAfterMs = 0;
-    this.#lastClose = undefined;
+    this.#lastClose = this.#lostAt = undefined;
     this.#leaveLink(); // the old connection, if any: from the ack on, only the new one counts
     this.#link = link;
     this.#detour?.worked(link.way);
@@ -563,6 +567,7 @@ export class Client {
     this.#leaveLink();
     this.#rooms.lost();
     this.#lastClose = code;
+    this.#lostAt = this.#clock.now();
     this.#reason = describeClose(code, reason);
     if (this.#candidate !== null) return this.#setState("connecting");
     if (!this.#isProven) this.#countFailure();

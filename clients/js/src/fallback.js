@@ -105,7 +105,7 @@ export class FallbackLink {
   /** @param {Frame} connect */
   #start(connect) {
     this.#token = connect["token"];
-    this.#client = { client: connect["client"], lastClose: connect["lastClose"] };
+    this.#client = { client: connect["client"], lastClose: connect["lastClose"], awayMs: connect["awayMs"] };
     this.#status = connect["status"];
     this.#sessionId = connect["replaces"] ?? "";
     if (connect["cursor"]) this.#cursor.reset(connect["cursor"]);

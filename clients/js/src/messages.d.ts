@@ -29,6 +29,8 @@ export interface Connect {
   client?: { name?: string; version?: string } | null;
   /** The close code with which the client's last connection ended, 0 to 65535. Left out if no connection was lost. */
   lastClose?: number | null;
+  /** How long ago that connection was lost, in whole milliseconds. */
+  awayMs?: number | null;
   /** The `sessionId` of the session that this one takes over from. */
   replaces?: string | null;
   /** Whether to tell who is in the rooms of this message. */

@@ -343,10 +343,14 @@ test("token.expiring sends a refresh, and a failed refresh is tried again withou
   assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
 });
 
-test("the code of a lost connection is reported once, with the next connection", async () => {
-  const { clock } = await setUpConnected();
+test("the code of a lost connection and the time since then are reported once, with the next connection", async () => {
+  const { client, clock } = await setUpConnected();
+  clock.sleep(1);
   socket().end(1006);
-  await clock.pass(2000);
+  await clock.pass(1);
+  clock.sleep(4999);
+  client.retry();
+  await clock.pass(0);
   socket().accept();
   const [afterLoss] = socket().sent;
   socket().receive({ type: "goaway", afterMs: 0, withinMs: 4000 });
@@ -354,8 +358,33 @@ test("the code of a lost connection is reported once, with the next connection",
   socket().accept();
   const [afterGoaway] = socket().sent;
 
-  assert.equal(afterLoss.lastClose, 1006);
-  assert.equal(afterGoaway.lastClose, undefined);
+  assert.deepEqual([afterLoss.lastClose, afterLoss.awayMs], [1006, 5000]);
+  assert.deepEqual([afterGoaway.lastClose, afterGoaway.awayMs], [undefined, undefined]);
+});
+
+test("the time since a lost connection is never negative, even if the clock is set back", async () => {
+  const { client, clock } = await setUpConnected();
+  clock.sleep(1);
+  socket().end(1006);
+  clock.setBack(5000);
+  client.retry();
+  await clock.pass(0);
+  socket().open();
+
+  assert.equal(socket().last.awayMs, 0);
+});
+
+test("the time until an application connects again is its own choice, and is not reported", async () => {
+  const { client, clock } = await setUpConnected();
+  clock.sleep(1);
+  socket().end(1006);
+  client.close();
+  await clock.pass(60_000);
+  client.connect();
+  await clock.pass(0);
+  socket().open();
+
+  assert.equal(socket().last.awayMs, undefined);
 });
 
 test("goaway: the next connection is acknowledged before the old one is closed, and names it", async () => {

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from tests.client import Closed, open_socket
 from tests.cursors import cursor_of
 from tests.gateway.conftest import Gateway
+from tests.polling import polling
 
 
 def reconnects(last_close: str) -> float:
@@ -17,17 +18,25 @@ def reconnects(last_close: str) -> float:
     return prometheus_client.REGISTRY.get_sample_value(name, {"last_close": last_close}) or 0.0
 
 
+def durations() -> tuple[float, float]:
+    """How many clients said how long they were away, and the sum of these times in seconds."""
+    name = "beaconfire_gateway_reconnect_duration_seconds"
+    count, seconds = (prometheus_client.REGISTRY.get_sample_value(f"{name}_{part}") for part in ("count", "sum"))
+    return count or 0.0, seconds or 0.0
+
+
 async def test_client_and_last_close_are_logged(gateway: Gateway) -> None:
-    """The log line of a new session has the client's name and version, and the close code that it saw last."""
+    """The log line of a new session has the client's name and version, the last close code, and how long ago it was."""
     with capture_logs() as lines:
         async with open_socket(gateway.url) as client:
             ack = await client.connect(
-                gateway.auth.token("viewer"), client={"name": "my-app", "version": "2.1.0"}, lastClose=1006
+                gateway.auth.token("viewer"), client={"name": "my-app", "version": "2.1.0"}, lastClose=1006, awayMs=1840
             )
     (line,) = [line for line in lines if line["event"] == "connected"]
 
     assert (line["session"], line["user"]) == (ack["sessionId"], "viewer")
     assert (line["client"], line["client_version"], line["last_close"]) == ("my-app", "2.1.0", 1006)
+    assert line["away_ms"] == 1840
 
 
 async def test_connecting_and_leaving_are_logged_with_the_session_and_its_user(gateway: Gateway) -> None:
@@ -62,6 +71,32 @@ async def test_a_first_connection_counts_as_no_reconnect(gateway: Gateway) -> No
         await client.connect(gateway.auth.token("viewer"))
 
     assert [reconnects(code) for code in codes] == before
+
+
+async def test_time_to_reconnect_is_counted_when_a_client_reports_it(gateway: Gateway) -> None:
+    """Over a WebSocket and in a request alike. A first connection reports none. More than a day counts as a day."""
+    token = gateway.auth.token("viewer")
+    count, seconds = durations()
+    async with open_socket(gateway.url) as client:
+        await client.connect(token, lastClose=1006, awayMs=1500)
+    async with open_socket(gateway.url) as client:
+        await client.connect(token)
+    async with polling(gateway.url, token) as client:
+        await client.get(waitS=0, lastClose=1006, awayMs=2500)
+
+    async with open_socket(gateway.url) as client:
+        await client.connect(token, lastClose=1006, awayMs=2**53 - 1)
+
+    assert durations() == (count + 3, seconds + 4 + 86_400)
+
+
+@pytest.mark.parametrize("away_ms", [-1, 2**53, 1.5, "1000", True])
+async def test_time_away_that_is_no_number_of_milliseconds_is_refused(gateway: Gateway, away_ms: object) -> None:
+    async with open_socket(gateway.url) as client:
+        with pytest.raises(Closed) as refused:
+            await client.connect(gateway.auth.token("viewer"), lastClose=1006, awayMs=away_ms)
+
+    assert refused.value.code == 4400
 
 
 @pytest.mark.parametrize("last_close", [-1, 65_536, 1006.5, "1006", True])

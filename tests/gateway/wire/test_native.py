@@ -17,7 +17,7 @@ from tests.gateway.catalogues import BUILTIN
 from tests.gateway.wire.any_json import JSON, PATIENT
 
 NATIVE = Native()
-FIELDS = ("token", "rooms", "types", "cursor", "client", "lastClose", "replaces", "status", "room")
+FIELDS = ("token", "rooms", "types", "cursor", "client", "lastClose", "awayMs", "replaces", "status", "room")
 MESSAGES = st.fixed_dictionaries(
     {},
     optional={

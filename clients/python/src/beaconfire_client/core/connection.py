@@ -148,6 +148,8 @@ class Connection:
         """Set by a success, so that a refused token is renewed only once."""
         self._last_close: int | None = None
         """The last close code, until a gateway has acknowledged a `connect` that reports it."""
+        self._lost_at: float | None = None
+        """When the last connection was lost. None while there is one, and before the first."""
         self._return_pause_s = FIRST_RETURN_S
         self._unanswered: dict[int, Callable[[Frame], None]] = {}
         self._presence: PresenceStatus = "online"
@@ -207,6 +209,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection. The next `connect` has the same rooms and cursor."""
+        self._lost_at = None  # the time until the next `connect` is the application's choice
         self._hang_up()
         self._set_state(State.DISCONNECTED)
 
@@ -374,6 +377,7 @@ class Connection:
             "client": self._client,
             **({} if self._place.cursor is None else {"cursor": str(self._place.cursor)}),
             **({} if self._last_close is None else {"lastClose": self._last_close}),
+            **({} if self._lost_at is None else {"awayMs": round(1_000 * (self._timers.now - self._lost_at))}),
             **({"replaces": self._session_id} if self._session_id else {}),
             **({} if self._presence == "online" else {"status": self._presence}),
         }
@@ -385,7 +389,7 @@ class Connection:
         left_at = self._place.cursor
         self._attempt = None
         self._retry_after_s = 0.0
-        self._last_close = None
+        self._last_close = self._lost_at = None
         self._leave_link()  # from the ack on, only the new connection counts
         self._link, self._way = attempt.link, attempt.way
         self._worked(attempt.way)
@@ -438,7 +442,7 @@ class Connection:
         """The connection in use is gone."""
         self._leave_link()
         self._rooms.lost()
-        self._last_close = code
+        self._last_close, self._lost_at = code, self._timers.now
         if self._attempt is not None and self._attempt.is_returning:
             self._drop_attempt()
         if self._attempt is not None:

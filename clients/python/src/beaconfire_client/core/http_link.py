@@ -166,7 +166,7 @@ class HttpLink:
 
     def _start(self, connect: Message) -> None:
         self.token = connect["token"]
-        self._about_client = {key: connect[key] for key in ("client", "lastClose") if key in connect}
+        self._about_client = {key: connect[key] for key in ("client", "lastClose", "awayMs") if key in connect}
         self._about_user = {key: connect[key] for key in ("presence", "status") if key in connect}
         self._session_id = connect.get("replaces")
         self._cursor = connect.get("cursor")

@@ -54,6 +54,13 @@ RECONNECTS = metrics.Counter(
     "Clients that connected again after a lost connection, by the close code that they saw.",
     ["last_close"],
 )
+RECONNECTED_AFTER = metrics.Histogram(
+    "beaconfire_gateway_reconnect_duration_seconds",
+    "Time from the loss of a connection until its client connected again, as clients report it.",
+    buckets=(0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 900),
+)
+_MOST_AWAY_S = 86_400.0
+"""A longer time counts as a day: one client must not decide what the sum of all times is."""
 INVALID = metrics.Counter(
     "beaconfire_gateway_invalid_messages_total",
     "Messages of connected clients that were no valid request, by the error's code.",
@@ -382,7 +389,7 @@ async def _completed(session: Session, claims: Claims, token: str, request: Conn
 
 
 def _log_connected(session: Session, request: Connect) -> None:
-    """Log the new session with its client's name and version, and count how its last connection ended."""
+    """Log the new session with its client's name and version, and count how and when its last connection ended."""
     client = request.client or Client()
     session.note(
         "connected",
@@ -392,6 +399,9 @@ def _log_connected(session: Session, request: Connect) -> None:
         client=client.name or None,
         client_version=client.version or None,
         last_close=request.last_close,
+        away_ms=request.away_ms,
     )
     if request.last_close is not None:
         RECONNECTS.labels(request.last_close if request.last_close in _KNOWN_CLOSES else "other").inc()
+    if request.away_ms is not None:
+        RECONNECTED_AFTER.observe(min(request.away_ms / 1_000, _MOST_AWAY_S))

@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from beaconfire_gateway.wire.messages import Connect, Status
 from beaconfire_gateway.wire.native import (
     MAX_CURSOR,
+    AwayMs,
     ClientFields,
     CloseCode,
     CursorText,
@@ -57,6 +58,7 @@ class Wanted(BaseModel):
     cursor: CursorText | None = None
     client: ClientFields | None = None
     last_close: Annotated[CloseCode | None, WHOLE_IN_TEXT] = None
+    away_ms: Annotated[AwayMs | None, WHOLE_IN_TEXT] = None
     replaces: SessionId | None = None
     presence: Annotated[bool, BOOLEAN_IN_TEXT] = False
     """Whether to tell who is in the rooms."""
@@ -86,6 +88,7 @@ class Wanted(BaseModel):
             cursor=last_event_id or self.cursor,
             client=None if self.client is None else self.client.client(),
             last_close=self.last_close,
+            away_ms=self.away_ms,
             replaces=self.replaces,
             presence=self.presence,
             status=Status(self.status or Status.ONLINE),

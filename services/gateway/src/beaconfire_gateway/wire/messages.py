@@ -60,6 +60,8 @@ class Connect:
     client: Client | None = None
     last_close: int | None = None
     """The close code that ended the client's previous connection."""
+    away_ms: int | None = None
+    """How long ago that connection was lost, as the client says."""
     replaces: str | None = None
     """The id of the session that this one takes over from."""
     presence: bool = False

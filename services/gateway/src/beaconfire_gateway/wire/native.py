@@ -45,6 +45,7 @@ _Items = Annotated[tuple[_Item, ...], Field(max_length=messages.MAX_ITEMS, fail_
 CursorText = Annotated[str, StringConstraints(max_length=MAX_CURSOR)]
 StatusName = Literal["online", "away", "busy"]
 CloseCode = Annotated[int, Field(ge=0, le=65_535)]
+AwayMs = Annotated[int, Field(ge=0, le=2**53 - 1)]
 SessionId = Annotated[str, StringConstraints(max_length=64)]
 
 
@@ -125,6 +126,7 @@ class _Connect(_Message):
     cursor: CursorText | None = None
     client: ClientFields | None = None
     last_close: CloseCode | None = None
+    away_ms: AwayMs | None = None
     replaces: SessionId | None = None
     presence: bool = False
     status: StatusName | None = None
@@ -146,6 +148,7 @@ class _Connect(_Message):
             cursor=self.cursor,
             client=None if self.client is None else self.client.client(),
             last_close=self.last_close,
+            away_ms=self.away_ms,
             replaces=self.replaces,
             presence=self.presence,
             status=messages.Status(self.status or messages.Status.ONLINE),
