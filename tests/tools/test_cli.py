@@ -321,6 +321,19 @@ def test_deadletters_json_prints_one_line_for_each_letter_with_its_whole_body(da
     assert "1 older dead letters are not shown. To see all: --last 3" in one.text
 
 
+def test_deadletters_replay_says_what_still_fails_and_exits_with_1(data: Path, call: Call) -> None:
+    set_aside(data, "campaign.c1.settlement.s7", b"not yet")
+    with terminal(data.parent, "deadletters", "--follow", "--data", str(data)) as follower:
+        follower.wait_for("not yet")
+
+    one = call("deadletters", "--replay-all", "--reason", "not_json", "--data", str(data))
+    gone = call("deadletters", "--replay", "999999", "--json", "--data", str(data))
+
+    assert (one.exit_code, gone.exit_code) == (1, 1)
+    assert re.search(r"campaign\.c1\.settlement\.s7 +still invalid +not_json: Invalid JSON", one.text)
+    assert json.loads(gone.text)["outcomes"][0]["why"] == "there is no such dead letter any more"
+
+
 def test_deadletters_refuses_an_unknown_reason_with_the_known_ones(call: Call, data: Path) -> None:
     one = call("deadletters", "--reason", "nonsense", "--data", str(data))
 

@@ -132,6 +132,7 @@ _OURS: tuple[BrokerUser, ...] = (
             f"$JS.API.CONSUMER.LIST.{STREAM}",
             f"$JS.API.CONSUMER.CREATE.{DEADLETTERS}.>",
             f"$JS.API.CONSUMER.MSG.NEXT.{DEADLETTERS}.>",
+            f"$JS.API.STREAM.MSG.DELETE.{DEADLETTERS}",  # of those that were replayed
             f"$JS.API.STREAM.INFO.{KV_STREAM}",
             *(f"$JS.API.STREAM.INFO.{bucket.stream}" for bucket in BUCKETS.values()),
             *_FOLLOWS_CATALOGUE,  # the doctor compares the marker in the stream with the bucket

@@ -27,6 +27,7 @@ from beaconfire import (
     operating,
     outboxes,
     publishing,
+    replaying,
     sending,
     sign_in,
     token_commands,
@@ -47,7 +48,7 @@ from beaconfire.log_stream import plain
 from beaconfire.member_files import InvalidMembers
 from beaconfire.nats_server import BrokerDidNotReload, BrokerDidNotStart
 from beaconfire.operating import auth_operator
-from beaconfire.options import DATA, AsJson, AuthOps, Data, OperatorToken, as_user, has_broker_settings
+from beaconfire.options import DATA, AsJson, AuthOps, Data, OperatorToken, as_publisher, as_user, has_broker_settings
 from beaconfire.publishers_file import InvalidPublishers, read_publishers
 from beaconfire.stream_setup import StreamNotDeclared, declare
 from beaconfire.tables import print_table
@@ -312,20 +313,44 @@ def deadletters(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each dead letter as one line of JSON, with its whole body.")
     ] = False,
+    replay: Annotated[
+        list[int] | None,
+        typer.Option(metavar="NUMBER", help="Publish the event of this dead letter again. Can be repeated."),
+    ] = None,
+    replay_all: Annotated[
+        bool, typer.Option("--replay-all", help="Publish the events of all dead letters again, or those of --reason.")
+    ] = False,
     data: Data = DATA,
 ) -> None:
-    """Show dead letters: messages that gateways set aside because they are not valid events.
+    """Show dead letters: messages that gateways set aside because they are not valid events. Replay them after a fix.
+
+    A replayed event is checked again and gets a new offset. It is stored once, and its dead letter is deleted.
 
     Text that looks like a secret is blanked. The broker is that of `BEACONFIRE_NATS_URL` (user `operator`) if it is
-    set, otherwise that of the running `beaconfire up`.
+    set, otherwise that of the running `beaconfire up`. To replay, the first also needs `BEACONFIRE_PUBLISHER_PASSWORD`.
     """
     settings = as_user("operator", DataFolder(data))
+    if replay or replay_all:
+        _replay(settings, as_publisher(DataFolder(data)), None if replay_all else replay, reason, as_json=as_json)
+        return
     printer = letters.print_json if as_json else letters.print_readable
     count = asyncio.run(letters.read(settings, printer, last=last, reason=reason, follow=follow))
     if count == 0:
         print("There are no dead letters" + (f" with the reason {reason}" if reason else ""), file=sys.stderr)
     elif count > last:
         print(f"{count - last} older dead letters are not shown. To see all: --last {count}", file=sys.stderr)
+
+
+def _replay(
+    settings: Settings, publisher: Settings, numbers: list[int] | None, reason: str | None, *, as_json: bool
+) -> None:
+    """Replay dead letters, and exit with 1 if one was not replayed."""
+    replayed = asyncio.run(replaying.replay_all(settings, publisher, numbers, reason=reason))
+    replaying.print_json(replayed) if as_json else replaying.print_readable(replayed, Console(highlight=False))
+    if not replayed:
+        print("There are no dead letters to replay", file=sys.stderr)
+    if any(one.offset is None for one in replayed):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -6,8 +6,8 @@ import json
 import re
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC
 
@@ -83,23 +83,14 @@ async def read(settings: Settings, printer: Printer, *, last: int, reason: str |
     """
     if reason is not None and reason not in REASONS:
         raise CannotRead(f"{reason!r} is not a reason. The reasons are {', '.join(REASONS)}")
-    async with _connected(settings) as nc:
+    async with connected(settings) as nc:
         newest: deque[Letter] = deque(maxlen=last)
         count = number = 0
-        try:
-            async for message in _there(nc, reason):
+        with explaining(settings):
+            async for message in there(nc, reason):
                 number = message.metadata.sequence.stream
                 newest.append(Letter.of(message))
                 count += 1
-        except nats.js.errors.NotFoundError:
-            raise CannotRead("the broker has no stream for dead letters yet: run `beaconfire setup`") from None
-        except PublishDenied:
-            raise CannotRead(
-                f"the broker user {settings.nats_user} may not read the dead letters: connect as operator "
-                "(BEACONFIRE_NATS_USER, BEACONFIRE_NATS_PASSWORD)"
-            ) from None
-        except nats.errors.Error:
-            raise CannotRead(_no_answer(settings)) from None
         for letter in newest:
             printer(letter)
         if follow:
@@ -139,11 +130,11 @@ def without_secrets(text: str) -> str:
     return blank(_SECRET_MEMBER.sub(r'\1"[redacted]"', text))
 
 
-async def _there(nc: Client, reason: str | None) -> AsyncIterator[Msg]:
-    """Yield the existing letters, oldest first."""
-    async with _consumer(nc, reason, after=0) as (consumer, pending):
+async def there(nc: Client, reason: str | None, *, after: int = 0) -> AsyncIterator[Msg]:
+    """Yield the existing letters after number `after`, oldest first."""
+    async with consumer(nc, reason, after=after) as (letters, pending):
         while pending > 0:
-            for message in await consumer.fetch(min(BATCH, pending), timeout=TIMEOUT_S):
+            for message in await letters.fetch(min(BATCH, pending), timeout=TIMEOUT_S):
                 pending = message.metadata.num_pending
                 yield message
 
@@ -152,9 +143,9 @@ async def _new(nc: Client, reason: str | None, after: int) -> AsyncIterator[Msg]
     """Yield each new letter after number `after`, forever, through restarts of the broker."""
     while True:
         try:
-            async with _consumer(nc, reason, after=after) as (consumer, _):
+            async with consumer(nc, reason, after=after) as (letters, _):
                 while True:
-                    for message in await consumer.fetch(1, timeout=WAIT_S):
+                    for message in await letters.fetch(1, timeout=WAIT_S):
                         after = message.metadata.sequence.stream
                         yield message
         except nats.errors.Error:
@@ -163,7 +154,7 @@ async def _new(nc: Client, reason: str | None, after: int) -> AsyncIterator[Msg]
 
 
 @asynccontextmanager
-async def _consumer(
+async def consumer(
     nc: Client, reason: str | None, *, after: int
 ) -> AsyncIterator[tuple[JetStreamContext.PullSubscription, int]]:
     """Create a consumer of the letters after number `after`. Yield it and the number of letters."""
@@ -187,19 +178,37 @@ async def _consumer(
 
 
 @asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator[Client]:
+async def connected(settings: Settings) -> AsyncIterator[Client]:
+    """Connect to the broker. Raises CannotRead if it does not answer."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
             nc = await broker.connect(settings, "cli", on_closed=lambda: None)
     except TimeoutError:
-        raise CannotRead(_no_answer(settings)) from None
+        raise CannotRead(no_answer(settings)) from None
     try:
         yield nc
     finally:
         await broker.close(nc)
 
 
-def _no_answer(settings: Settings) -> str:
+@contextmanager
+def explaining(settings: Settings) -> Iterator[None]:
+    """Raise CannotRead, with a sentence, for what the broker says about the dead letters."""
+    try:
+        yield
+    except nats.js.errors.NotFoundError:
+        raise CannotRead("the broker has no stream for dead letters yet: run `beaconfire setup`") from None
+    except PublishDenied:
+        raise CannotRead(
+            f"the broker user {settings.nats_user} may not read the dead letters: connect as operator "
+            "(BEACONFIRE_NATS_USER, BEACONFIRE_NATS_PASSWORD)"
+        ) from None
+    except nats.errors.Error:
+        raise CannotRead(no_answer(settings)) from None
+
+
+def no_answer(settings: Settings) -> str:
+    """Return a sentence about a broker that does not answer."""
     return (
         f"{settings.nats_url} did not answer within {TIMEOUT_S:.0f} s: is the address right, "
         "and does the broker run with JetStream?"

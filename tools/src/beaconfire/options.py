@@ -1,12 +1,14 @@
 """Options that several commands have, and the broker's users that they connect as."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import SecretStr
 
-from beaconfire.data_folder import DataFolder
+from beaconfire.broker_users import PUBLISHER, password_variable
+from beaconfire.data_folder import DataFolder, DataFolderUnusable
 from beaconfire_kit.settings import ENV_PREFIX, Settings, read_settings
 
 Data = Annotated[Path, typer.Option(help="Data folder of the running `beaconfire up`.")]
@@ -39,3 +41,16 @@ def as_user(user: str, folder: DataFolder) -> Settings:
         nats_user=user,
         nats_password=SecretStr(folder.passwords()[user]),
     )
+
+
+def as_publisher(folder: DataFolder) -> Settings:
+    """Return settings for the same broker as the publisher, whose password has a variable of its own there.
+
+    Raises DataFolderUnusable.
+    """
+    if not has_broker_settings():
+        return as_user(PUBLISHER, folder)
+    password = os.environ.get(password_variable(PUBLISHER), "")
+    if not password:
+        raise DataFolderUnusable(f"set {password_variable(PUBLISHER)}: the broker user `publisher` publishes events")
+    return read_settings(Settings, nats_user=PUBLISHER, nats_password=SecretStr(password))

@@ -73,7 +73,7 @@ async def publish(settings: Settings, event: Wanted) -> str:
         async with asyncio.timeout(TIMEOUT_S):
             nc = await broker.connect(settings, "cli", on_closed=lambda: None)
             try:
-                subject, message = encoded(await _catalogue(nc), event)
+                subject, message = encoded(await newest_catalogue(nc), event)
                 return await _send(nc, subject, message)
             finally:
                 await broker.close(nc)
@@ -98,7 +98,8 @@ def encoded(catalogue: Catalogue, event: Wanted) -> tuple[str, bytes]:
     return subject, message
 
 
-async def _catalogue(nc: Client) -> Catalogue:
+async def newest_catalogue(nc: Client) -> Catalogue:
+    """Return the catalogue that counts for the next event. Raises CannotPublish if there is none."""
     store = CatalogueStore(nc)
     committed = await store.committed()
     if committed is None:
