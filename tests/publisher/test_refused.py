@@ -11,8 +11,9 @@ from sqlalchemy import insert
 from beaconfire import outboxes
 from beaconfire.doctor import Deployment, diagnose
 from beaconfire.nats_server import NatsServer
-from beaconfire.outboxes import CannotLook, Refused, Seen, WaitingRoot
+from beaconfire.outboxes import CannotLook, Seen
 from beaconfire_kit.database import Database
+from beaconfire_kit.outbox_table import Refused, WaitingRoot
 from beaconfire_kit.relay import STALE_S
 from beaconfire_publisher.store import OUTBOX
 from tests.broker_changes import change_permissions, change_stream, deny, until_denied

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from beaconfire import outboxes
 from beaconfire.operating import keys_table, service_tokens_table
-from beaconfire.outboxes import Refused, Seen, WaitingRoot
+from beaconfire.outboxes import Seen
 from beaconfire.tables import print_table
+from beaconfire_kit.outbox_table import Refused, WaitingRoot
 
 KEYS = [
     {

@@ -27,6 +27,11 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from beaconfire_kit import lease
 from beaconfire_kit.database import UtcDateTime
+from beaconfire_kit.subjects import root_name
+
+MAX_ROOTS = 20
+MAX_REFUSED = 100
+"""What operators are shown of an outbox."""
 
 
 def table(metadata: MetaData) -> Table:
@@ -72,6 +77,36 @@ class Waiting:
         return (datetime.now(UTC) - self.oldest).total_seconds() if self.oldest else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingRoot:
+    """A root with committed events that the broker has not acknowledged yet."""
+
+    root: str
+    events: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An event that the broker refused."""
+
+    event_id: str
+    subject: str
+    reason: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is in an outbox. The lists contain the oldest, at most `MAX_ROOTS` and `MAX_REFUSED`."""
+
+    waiting_events: int
+    waiting_roots: int
+    waiting: Sequence[WaitingRoot]
+    refused_events: int
+    refused: Sequence[Refused]
+
+
 def by_root(rows: Table) -> Select[str, int, datetime]:
     """Return the events that wait in an outbox, by `root`: `events` and `oldest`, the oldest first."""
     oldest = func.min(rows.c.created_at).label("oldest")
@@ -88,6 +123,22 @@ async def survey(connection: AsyncConnection, rows: Table) -> Waiting:
         min((row.oldest for row in waiting), default=None),
         len(waiting),
         refused or 0,
+    )
+
+
+async def look(connection: AsyncConnection, rows: Table) -> Content:
+    """Return what waits in an outbox and what was refused, for operators."""
+    now = datetime.now(UTC)
+    count = await survey(connection, rows)
+    waiting = (await connection.execute(by_root(rows).limit(MAX_ROOTS))).all()
+    refused = select(rows).where(rows.c.refused.is_not(None)).order_by(rows.c.id).limit(MAX_REFUSED)
+    events = (await connection.execute(refused)).all()
+    return Content(
+        count.events,
+        count.roots,
+        [WaitingRoot(root_name(one.root), one.events, (now - one.oldest).total_seconds()) for one in waiting],
+        count.refused,
+        [Refused(one.event_id, one.subject, one.refused, (now - one.created_at).total_seconds()) for one in events],
     )
 
 

@@ -48,7 +48,7 @@ from nats.aio.msg import Msg
 from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from beaconfire_kit import broker, logs
+from beaconfire_kit import broker, logs, outbox_answers
 from beaconfire_kit.access import Access
 from beaconfire_kit.database import LOCK_TIMEOUT_S, Database, DatabaseUnusable
 from beaconfire_kit.migrations import Migrations, open_database
@@ -56,7 +56,7 @@ from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.relay import POLL_S, Relay
 from beaconfire_kit.serving import serve, serve_worker
 from beaconfire_kit.settings import DatabaseSettings, read_settings
-from beaconfire_kit.web import WARNINGS, application, worker_application
+from beaconfire_kit.web import FOR_OPERATORS, WARNINGS, application, worker_application
 
 WATCH_EVERY_S = 1.0
 
@@ -96,6 +96,7 @@ class Service:
         self._migrations = migrations
         self._look_at = look_at
         self._on_fatal = on_fatal
+        self._outbox: Outbox | None = None
         self._relay: Relay | None = None
         self._why_not: str | None = "starting"
         self._at_start: list[Callable[[aiohttp.ClientSession], Awaitable[None]]] = []
@@ -117,6 +118,7 @@ class Service:
             assert wake is not None
             await nc.subscribe(wake, cb=hear)
 
+        self._outbox = outbox
         self._relay = relay = Relay(outbox, service=self._name, poll_s=poll_s)
         if wake is not None:
             self.on_connected(subscribe)
@@ -175,6 +177,7 @@ class Service:
         """The application for clients. The operations port is added when it is served."""
         app = application(self._settings, ready=self.why_not_ready)
         app[WARNINGS] = self._relay.warnings if self._relay is not None else list
+        app[FOR_OPERATORS] = [outbox_answers.route(self._outbox)] if self._outbox is not None else []
         app.cleanup_ctx.append(self._live)
         return app
 

@@ -51,6 +51,9 @@ async def test_clients_of_two_workers_on_one_port_share_events_figures_look_ups_
 
         reset_all = await workers.ask("/api/v1/ws/reset-limits?user=viewer", method="POST")
         refused = await workers.ask("/api/v1/ws/reset-limits?address=nonsense", method="POST")
+        ended = await workers.ask(f"/api/v1/ws/clients/{twice[0].ack['sessionId']}/disconnect", method="POST")
+        code = (await twice[0].closed()).code
+        ended_again = await workers.ask(f"/api/v1/ws/clients/{twice[0].ack['sessionId']}/disconnect", method="POST")
 
     count = stats["clients"]
     assert reset_all == (200, {"clients": 6})
@@ -65,6 +68,7 @@ async def test_clients_of_two_workers_on_one_port_share_events_figures_look_ups_
     assert sorted(one["sessionId"] for one in of_one) == sorted(client.ack["sessionId"] for client in twice)
     assert (after["clients"], after["users"]) == (count + 6, count + 1)
     assert resets == [204, 204, 404]
+    assert (ended[0], code, ended_again[0]) == (204, 4503, 404)
 
 
 async def test_client_back_at_another_worker_replaces_its_session_and_no_other_users(

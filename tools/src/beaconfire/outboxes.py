@@ -4,13 +4,11 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,12 +19,10 @@ from beaconfire_demo.tracker.store import OUTBOX as TRACKER
 from beaconfire_demo.workspace.store import OUTBOX as WORKSPACE
 from beaconfire_kit import outbox_table
 from beaconfire_kit.database import Database, DatabaseAway, cause
-from beaconfire_kit.subjects import root_name
+from beaconfire_kit.outbox_table import Refused, WaitingRoot
 from beaconfire_publisher.store import OUTBOX as PUBLISHER
 
 OUTBOXES = {"auth": AUTH, "publisher": PUBLISHER, "workspace": WORKSPACE, "tracker": TRACKER}
-MAX_ROOTS = 20
-MAX_REFUSED = 100
 
 T = TypeVar("T")
 
@@ -36,27 +32,8 @@ class CannotLook(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingRoot:
-    """A root with committed events that the broker has not acknowledged yet."""
-
-    root: str
-    events: int
-    oldest_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An event that the broker refused."""
-
-    event_id: str
-    subject: str
-    reason: str
-    age_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
-    """The content of one service's outbox. The lists contain the oldest, at most `MAX_ROOTS` and `MAX_REFUSED`."""
+    """The content of one service's outbox. The lists contain only the oldest."""
 
     service: str
     waiting_roots: int
@@ -138,19 +115,9 @@ def _change(wheres: Mapping[str, str], work: Callable[[AsyncConnection, str], Aw
 
 
 async def _look(service: str, database: Database) -> Seen:
-    rows, now = OUTBOXES[service], datetime.now(UTC)
-    refused = select(rows).where(rows.c.refused.is_not(None)).order_by(rows.c.id).limit(MAX_REFUSED)
     async with database.reading() as connection:
-        count = await outbox_table.survey(connection, rows)
-        waiting = (await connection.execute(outbox_table.by_root(rows).limit(MAX_ROOTS))).all()
-        events = (await connection.execute(refused)).all()
-    return Seen(
-        service,
-        count.roots,
-        [WaitingRoot(root_name(one.root), one.events, (now - one.oldest).total_seconds()) for one in waiting],
-        count.refused,
-        [Refused(one.event_id, one.subject, one.refused, (now - one.created_at).total_seconds()) for one in events],
-    )
+        content = await outbox_table.look(connection, OUTBOXES[service])
+    return Seen(service, content.waiting_roots, content.waiting, content.refused_events, content.refused)
 
 
 async def _with(url: str, work: Callable[[Database], Awaitable[T]]) -> T:

@@ -104,11 +104,12 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     )
     app.add_routes(calls.routes())
     app.router.add_get(PATH, served(openapi.document()))
-    app[FOR_OPERATORS] = Operators(
+    operators = Operators(
         settings.operator_token.get_secret_value(),
         key_lead_s=settings.key_lead_s,
         keys=keys,
         service_tokens=service_tokens,
         attempts=attempts,
-    ).routes()
+    )
+    app[FOR_OPERATORS] = [*app[FOR_OPERATORS], *operators.routes()]
     return app

@@ -121,6 +121,7 @@ class Operators:
             web.get("/api/v1/ws/stats", self.stats),
             web.get("/api/v1/ws/users/{user_id}/clients", self.clients),
             web.post("/api/v1/ws/clients/{session_id}/reset-limits", self.reset_limits),
+            web.post("/api/v1/ws/clients/{session_id}/disconnect", self.disconnect),
             web.post(RESET_PATH, self.reset_all),
         ]
 
@@ -189,10 +190,21 @@ class Operators:
 
     async def reset_limits(self, request: web.Request) -> web.Response:
         """Reset the limits of one client and of its user. 404 if this gateway does not have the session."""
+        session = self._session(request)
+        session.reset_limits()
+        log.info("an operator reset limits", session=session.id, user=session.user_id)
+        return web.Response(status=204)
+
+    async def disconnect(self, request: web.Request) -> web.Response:
+        """Close the connection of one client, which then connects again. 404 if this gateway does not have it."""
+        session = self._session(request)
+        log.info("an operator disconnected a client", session=session.id, user=session.user_id)
+        session.close(BeaconfireError(errors.UNAVAILABLE, "an operator closed this connection: connect again"))
+        return web.Response(status=204)
+
+    def _session(self, request: web.Request) -> Session:
         wanted = request.match_info["session_id"]
         session = next((one for one in self._hub.all_sessions() if one.id == wanted), None)
         if session is None:
             raise BeaconfireError(errors.NOT_FOUND, "no such session on this gateway")
-        session.reset_limits()
-        log.info("an operator reset limits", session=session.id, user=session.user_id)
-        return web.Response(status=204)
+        return session

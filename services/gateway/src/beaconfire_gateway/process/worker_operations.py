@@ -65,7 +65,8 @@ class Combined:
                 web.get(CATALOGUE_PATH, self.catalogue),
                 web.get(OCCUPANCY_PATH, self.occupancy),
                 web.get("/api/v1/ws/users/{user_id}/clients", self.clients),
-                web.post("/api/v1/ws/clients/{session_id}/reset-limits", self.reset_limits),
+                web.post("/api/v1/ws/clients/{session_id}/reset-limits", self.change_one),
+                web.post("/api/v1/ws/clients/{session_id}/disconnect", self.change_one),
                 web.post(RESET_PATH, self.reset_all),
             ]
         )
@@ -119,7 +120,8 @@ class Combined:
         ]
         return json_answer({"clients": sorted(found, key=lambda one: str(one["sessionId"]))})
 
-    async def reset_limits(self, request: web.Request) -> web.Response:
+    async def change_one(self, request: web.Request) -> web.Response:
+        """Pass a call about one client on. One worker has it."""
         answers = await self._ask_all(request.rel_url.raw_path, method="POST")
         if not any(answer.status == 204 for answer in answers.values()):
             raise BeaconfireError(errors.NOT_FOUND, "no such session on this gateway")
