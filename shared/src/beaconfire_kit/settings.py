@@ -231,6 +231,22 @@ class AsksAuth(Settings):
         return self.auth_url or f"{jwks.scheme}://{jwks.netloc}"
 
 
+class AnswersOperators(Settings):
+    """The settings of a service whose operations port shows or changes more than figures."""
+
+    operator_token: SecretStr = Field(
+        SecretStr(""),
+        description="The token that operators send on the operations port, for calls that need it; if empty, these "
+        "calls are refused",
+    )
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        yield from super().weak_secrets()
+        token = self.operator_token.get_secret_value()
+        if token and (weak := weakness(token, min_length=MIN_KEY)):
+            yield "operator_token", f"{weak}: `openssl rand -hex 24` makes one; empty, operators are refused"
+
+
 class CreatesRoots(AsksAuth):
     """The settings of a service that creates roots: it makes their first owners."""
 

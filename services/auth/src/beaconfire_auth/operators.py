@@ -3,7 +3,6 @@
 Access to the port is not enough, because a caller that can make a service token can publish in a service's name.
 """
 
-import hmac
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
@@ -18,15 +17,14 @@ from beaconfire_auth.attempts import Attempts
 from beaconfire_auth.fields import Email
 from beaconfire_auth.keys import Keys
 from beaconfire_auth.service_tokens import ServiceTokens
-from beaconfire_kit import errors, logs
+from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.event import Id
 from beaconfire_kit.models import Body
+from beaconfire_kit.operator_tokens import OperatorToken
 from beaconfire_kit.subjects import is_id
 from beaconfire_kit.tokens import MAX_PATTERNS, MAX_SERVICE_LIFETIME_S
-from beaconfire_kit.web import WHOLE, bearer_token, json_answer, read_body
-
-log = logs.get(__name__)
+from beaconfire_kit.web import WHOLE, json_answer, read_body
 
 DEFAULT_LIFE_S = 90 * 24 * 3600
 
@@ -58,7 +56,7 @@ class Operators:
     def __init__(
         self, token: str, *, key_lead_s: int, keys: Keys, service_tokens: ServiceTokens, attempts: Attempts
     ) -> None:
-        self._token = token
+        self._token = OperatorToken(token)
         self._key_lead_s = key_lead_s
         self._keys = keys
         self._service_tokens = service_tokens
@@ -66,11 +64,7 @@ class Operators:
 
     def routes(self) -> list[web.RouteDef]:
         def guarded(method: Callable[..., web.RouteDef], path: str, handler: Handler) -> web.RouteDef:
-            async def checked(request: web.Request) -> web.StreamResponse:
-                self._check(request)
-                return await handler(request)
-
-            return method(path, checked)
+            return method(path, self._token.guarded(handler))
 
         return [
             guarded(web.get, "/api/v1/auth/keys", self.list_keys),
@@ -115,14 +109,6 @@ class Operators:
             address=str(body.address) if body.address else None, email=body.email.canonical if body.email else None
         )
         return web.Response(status=204)
-
-    def _check(self, request: web.Request) -> None:
-        if not self._token:
-            raise BeaconfireError(errors.FORBIDDEN, "auth has no operator token: set its BEACONFIRE_OPERATOR_TOKEN")
-        given = bearer_token(request).encode(errors="surrogatepass")  # aiohttp's form of bytes that are not UTF-8
-        if not hmac.compare_digest(given, self._token.encode()):
-            log.warning("refused an operator", path=request.path)
-            raise BeaconfireError(errors.TOKEN_INVALID, "the operator token is missing or wrong")
 
 
 def _camel(row: dict[str, Any]) -> dict[str, Any]:

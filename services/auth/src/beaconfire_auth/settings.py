@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 from beaconfire_kit.authorizer import AuthorizerSetting
 from beaconfire_kit.settings import (
     DEVELOPMENT_SERVICE_TOKEN,
+    AnswersOperators,
     BehindProxies,
     DatabaseSettings,
     OwnIssuer,
@@ -20,7 +21,7 @@ from beaconfire_kit.weak_secrets import MIN_KEY, weakness
 DEVELOPMENT_SECRET = "for development only"  # noqa: S105  (refused elsewhere)
 
 
-class Settings(BehindProxies, DatabaseSettings):
+class Settings(BehindProxies, AnswersOperators, DatabaseSettings):
     """The settings of auth. All its state is in the database."""
 
     port: int = Field(8081, ge=0, le=65535, description="The port for clients; 0 uses a free one")
@@ -38,10 +39,6 @@ class Settings(BehindProxies, DatabaseSettings):
     grant_tokens: SecretStr = Field(
         SecretStr(DEVELOPMENT_SERVICE_TOKEN),
         description="Tokens with which services may create members over the broker, comma-separated; see operate.md",
-    )
-    operator_token: SecretStr = Field(
-        SecretStr(""),
-        description="The token for auth's calls on the operations port; if empty, these calls are refused",
     )
 
     authorizers: Annotated[tuple[AuthorizerSetting, ...], NoDecode] = Field(
@@ -124,6 +121,3 @@ class Settings(BehindProxies, DatabaseSettings):
         for token in self.granting:
             if weak := weakness(token, min_length=MIN_KEY):
                 yield "grant_tokens", f"{weak}: `openssl rand -hex 24` makes one; give it to the service, too"
-        token = self.operator_token.get_secret_value()
-        if token and (weak := weakness(token, min_length=MIN_KEY)):
-            yield "operator_token", f"{weak}: `openssl rand -hex 24` makes one; empty, operators are refused"
