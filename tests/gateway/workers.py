@@ -1,6 +1,7 @@
 """Runs a gateway of several workers on one port, as real processes."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.gateway.conftest import settlement
 
 ROOM = "campaign:c1"
 WAIT_S = 30.0
+OPERATOR_TOKEN = "b7d5a1c3e9f80246813579bdfeca8642"
+AUTHORIZED = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
 STATS = "/api/v1/ws/stats"
 
 
@@ -41,6 +44,25 @@ class Workers:
         async with aiohttp.ClientSession() as http, http.request(method, f"{self.process.ops_url}{path}") as answer:
             is_json = answer.content_type == "application/json"
             return answer.status, await (answer.json() if is_json else answer.text())
+
+    async def operate(self, path: str) -> Any:
+        """Return the JSON that the operations port answers to an operator."""
+        async with self._operating(path) as answer:
+            assert answer.status == 200
+            return await answer.json()
+
+    async def first_line(self, path: str) -> Any:
+        """Return the first line of an answer that does not end, besides signs of life."""
+        async with self._operating(path) as answer:
+            while not (line := (await answer.content.readline()).strip()):
+                pass
+            return json.loads(line)
+
+    @asynccontextmanager
+    async def _operating(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        url = f"{self.process.ops_url}{path}"
+        async with aiohttp.ClientSession(headers=AUTHORIZED) as http, http.get(url) as answer:
+            yield answer
 
     async def stats(self) -> dict[str, Any]:
         """Of all workers: one that is too busy to answer is asked again."""
@@ -111,6 +133,7 @@ async def running_workers(
     environment = {
         **server.environment("gateway"),
         "BEACONFIRE_JWKS_URL": auth.jwks_url,
+        "BEACONFIRE_OPERATOR_TOKEN": OPERATOR_TOKEN,
         **{f"BEACONFIRE_{name}": value for name, value in settings.items()},
     }
     process = ServiceProcess(

@@ -43,6 +43,10 @@ async def test_clients_of_two_workers_on_one_port_share_events_figures_look_ups_
         requests = await workers.samples("beaconfire_http_request_duration_seconds_count")
         twice = [await workers.client("viewer") for _ in range(6)]
         of_one = (await workers.ask("/api/v1/ws/users/viewer/clients"))[1]["clients"]
+        listed = (await workers.ask("/api/v1/ws/sessions?user=viewer&limit=5"))[1]
+        guarded = [(await workers.ask(f"/api/v1/ws/{path}"))[0] for path in (f"events/{offset}", "tail")]
+        shown = await workers.operate(f"/api/v1/ws/events/{offset}")
+        tailed = await workers.first_line(f"/api/v1/ws/tail?after={offset - 1}")
         after = await workers.stats()
         resets = [
             (await workers.ask(f"/api/v1/ws/clients/{one}/reset-limits", method="POST"))[0]
@@ -57,6 +61,12 @@ async def test_clients_of_two_workers_on_one_port_share_events_figures_look_ups_
 
     count = stats["clients"]
     assert reset_all == (200, {"clients": 6})
+    assert {one["worker"] for one in listed["gateways"]} == {1, 2}
+    assert (listed["total"], [one["sessionId"] for one in listed["sessions"]]) == (
+        6,
+        sorted(one.ack["sessionId"] for one in twice)[:5],
+    )
+    assert (guarded, shown["offset"], tailed["offset"]) == ([401, 401], offset, offset)
     assert (refused[0], refused[1]["error"]["code"]) == (400, "bad_request")
     assert heard == [offset, offset]
     assert set(firsts) == {1, 2}

@@ -157,7 +157,7 @@ class Plan:
     publishers: Sequence[Publisher] = ()
     """Further broker users. Their passwords are among `passwords`."""
     operator_token: str | None = None
-    """Auth's operator token. None: a random one."""
+    """The operator token of auth and the gateways. None: a random one."""
     service_token: str | None = None
     """The token with which the publisher makes users members. None: a random one."""
     people: Sequence[Mapping[str, str]] = ()
@@ -315,6 +315,7 @@ class Services:
         environment = {
             "BEACONFIRE_JWKS_URL": self._jwks_url,
             "BEACONFIRE_AUTH_URL": self.auth_url,
+            "BEACONFIRE_OPERATOR_TOKEN": self.operator_token,
             "BEACONFIRE_STATIC_DIR": os.pathsep.join(str(one) for one in (plan.page, self._site) if one),
         }
         if plan.gateway_port and plan.gateways > 1:

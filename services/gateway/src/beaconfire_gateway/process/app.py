@@ -19,10 +19,12 @@ from beaconfire_gateway.presence.node import Node
 from beaconfire_gateway.presence.selections import UsersSelections
 from beaconfire_gateway.presence.typing_users import RoomsTypingUsers
 from beaconfire_gateway.process.catalogue_document import CatalogueDocument
+from beaconfire_gateway.process.event_views import EventViews, Parts
 from beaconfire_gateway.process.gc_tuning import Collector
 from beaconfire_gateway.process.operators import Operators
 from beaconfire_gateway.process.presence_answers import ROUTE as PRESENCE
 from beaconfire_gateway.process.presence_answers import ForBackends, occupancy
+from beaconfire_gateway.process.session_views import SessionViews
 from beaconfire_gateway.process.settings import Settings
 from beaconfire_gateway.process.static_files import add_static_files
 from beaconfire_gateway.process.worker_sessions import Worker
@@ -59,6 +61,7 @@ from beaconfire_kit.authorization import Auth
 from beaconfire_kit.catalogue.timeline import Timeline
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
+from beaconfire_kit.operator_tokens import OperatorToken
 from beaconfire_kit.seams.nats_direct import DirectClient
 from beaconfire_kit.verifier import Verifier
 from beaconfire_kit.web import CROSS_ORIGIN, DRAIN, FINISH_S, FOR_OPERATORS, application
@@ -113,8 +116,16 @@ def build(
         app.router.add_route(method, path, for_event_sources(handler) if route == EVENT_SOURCES else handler)
     operators = Operators(process.hub, process.limits, process.users, process.door)
     document = CatalogueDocument(process.timeline)
+    sessions = SessionViews(process.gateway, process.why_not_ready)
+    events = EventViews(OperatorToken(settings.operator_token.get_secret_value()), process.parts)
     own = operators.routes_of_a_worker() if worker else operators.routes()
-    app[FOR_OPERATORS] = [*own, *document.routes(), occupancy(process.attendance)]
+    app[FOR_OPERATORS] = [
+        *own,
+        *sessions.routes(),
+        *events.routes(),
+        *document.routes(),
+        occupancy(process.attendance),
+    ]
     add_static_files(app, settings.static_dir)
     app.on_shutdown.append(process.close_sessions)
     app.cleanup_ctx.append(process.run)
@@ -143,6 +154,7 @@ class _Process:
         self._handlers: Mapping[str, Handler] = {}
         self._attendance: GatewayAttendance | None = None
         self._gateway: Gateway | None = None
+        self._parts: Parts | None = None
 
     def why_not_ready(self) -> str | None:
         if self._draining or self._stopping:
@@ -167,6 +179,14 @@ class _Process:
     def attendance(self) -> GatewayAttendance | None:
         """Who is here. None until the broker was reached."""
         return self._attendance
+
+    def gateway(self) -> Gateway | None:
+        """The gateway as its sessions see it. None until the broker was reached."""
+        return self._gateway
+
+    def parts(self) -> Parts | None:
+        """What shows events to operators. None until the broker was reached."""
+        return self._parts
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Run everything beside HTTP. Shutdown order: (drain, stop listening, close sessions,) leave NATS."""
@@ -236,6 +256,7 @@ class _Process:
             ring_age_s=settings.ring_age_s,
             losing_s=self._tuning.losing_s,
         )
+        self._parts = Parts(gateway, checker, reader)
         attendance = GatewayAttendance(gateway, Node(gateway.process_id))
         self._attendance = gateway.attendance = attendance
         typing = gateway.typing = RoomsTypingUsers(gateway)

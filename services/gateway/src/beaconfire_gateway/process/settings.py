@@ -15,7 +15,7 @@ from beaconfire_gateway.sessions.automatic_rooms import AutomaticRooms
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.wire import msgpack, native, plain, socketio
 from beaconfire_kit.room_templates import RoomTemplateText
-from beaconfire_kit.settings import AsksAuth, BehindProxies
+from beaconfire_kit.settings import AnswersOperators, AsksAuth, BehindProxies
 
 _DIALECTS = (native.SUBPROTOCOL, msgpack.SUBPROTOCOL, plain.NAME, socketio.NAME)
 _NAMESPACE = re.compile(r"/[^\s,?]{1,100}")
@@ -39,7 +39,7 @@ DialectName = Annotated[str, AfterValidator(_check_dialect)]
 NamespaceName = Annotated[str, AfterValidator(_check_namespace)]
 
 
-class Settings(Limits, AsksAuth, BehindProxies):
+class Settings(Limits, AsksAuth, AnswersOperators, BehindProxies):
     """The settings of a gateway, with the limits on its clients. They are read once and never change."""
 
     port: int = Field(8080, ge=0, le=65535, description="The port for clients; 0 uses a free one")

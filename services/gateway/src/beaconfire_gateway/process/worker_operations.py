@@ -7,6 +7,7 @@ stay right if a worker dies and counts from 0 again, and positions can be compar
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from beaconfire_gateway.process.catalogue_document import PATH as CATALOGUE_PATH
+from beaconfire_gateway.process.event_views import EVENT_PATH, SIGN_OF_LIFE_S, TAIL_PATH
 from beaconfire_gateway.process.operators import RESET_PATH, WHOLE_PATH, Figures
 from beaconfire_gateway.process.presence_answers import OCCUPANCY_PATH
+from beaconfire_gateway.process.session_views import SESSIONS_PATH, limit_of, merged
 from beaconfire_gateway.process.supervisor import Board
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
@@ -64,6 +67,9 @@ class Combined:
                 web.get("/api/v1/ws/stats", self.stats),
                 web.get(CATALOGUE_PATH, self.catalogue),
                 web.get(OCCUPANCY_PATH, self.occupancy),
+                web.get(SESSIONS_PATH, self.sessions),
+                web.get(EVENT_PATH, self.event),
+                web.get(TAIL_PATH, self.tail),
                 web.get("/api/v1/ws/users/{user_id}/clients", self.clients),
                 web.post("/api/v1/ws/clients/{session_id}/reset-limits", self.change_one),
                 web.post("/api/v1/ws/clients/{session_id}/disconnect", self.change_one),
@@ -113,6 +119,43 @@ class Combined:
         """Answer with the occupancy of the first worker that answers. Each knows the whole deployment."""
         return await self._first(OCCUPANCY_PATH, "no worker answers, try again")
 
+    async def sessions(self, request: web.Request) -> web.Response:
+        limit = limit_of(request.query)
+        answers = await self._ask_all(request.rel_url.raw_path_qs)
+        for answer in answers.values():
+            if answer.status != 200:  # all workers refuse the same
+                return _passed_on(answer)
+        return json_answer(merged({number: answer.read() for number, answer in answers.items()}, limit=limit))
+
+    async def event(self, request: web.Request) -> web.Response:
+        """Answer as the first worker does that answers. All workers read the same stream."""
+        for number in self._board.workers:
+            answer = await self._ask(number, "GET", request.rel_url.raw_path, authorization=_authorization(request))
+            if answer is not None and answer.status != 503:
+                return _passed_on(answer)
+        raise BeaconfireError(errors.UNAVAILABLE, "no worker answers, try again", retry_after_ms=1000)
+
+    async def tail(self, request: web.Request) -> web.StreamResponse:
+        """Pass on the tail of the first worker that has one. All workers hear the same stream."""
+        headers = {"Authorization": _authorization(request)}
+        timeout = aiohttp.ClientTimeout(total=None, connect=ASK_TIMEOUT_S, sock_read=2 * SIGN_OF_LIFE_S)
+        for number in self._board.workers:
+            connector = aiohttp.UnixConnector(path=socket_of(self._group, number))
+            url = f"http://worker{request.rel_url.raw_path_qs}"
+            try:
+                async with (
+                    aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
+                    http.get(url, headers=headers) as answer,
+                ):
+                    if answer.status == 503:
+                        continue
+                    if answer.status != 200:
+                        return _passed_on(Answer(answer.status, await answer.read()))
+                    return await _copied(request, answer)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                log.debug("a worker does not answer", worker=number, error=type(error).__name__)
+        raise BeaconfireError(errors.UNAVAILABLE, "no worker answers, try again", retry_after_ms=1000)
+
     async def clients(self, request: web.Request) -> web.Response:
         answers = await self._ask_all(request.rel_url.raw_path)
         found = [
@@ -131,7 +174,7 @@ class Combined:
         answers = await self._ask_all(request.rel_url.raw_path_qs, method="POST")
         for answer in answers.values():
             if answer.status != 200:  # all workers refuse the same
-                return web.Response(status=answer.status, body=answer.body, content_type="application/json")
+                return _passed_on(answer)
         return json_answer({"clients": sum(answer.read()["clients"] for answer in answers.values())})
 
     async def _first(self, path: str, otherwise: str) -> web.Response:
@@ -147,18 +190,36 @@ class Combined:
         answers = await asyncio.gather(*(self._ask(number, method, path) for number in numbers))
         return {number: answer for number, answer in zip(numbers, answers, strict=True) if answer is not None}
 
-    async def _ask(self, number: int, method: str, path: str) -> Answer | None:
+    async def _ask(self, number: int, method: str, path: str, *, authorization: str = "") -> Answer | None:
         connector = aiohttp.UnixConnector(path=socket_of(self._group, number))
         timeout = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
-                http.request(method, f"http://worker{path}") as answer,
+                http.request(method, f"http://worker{path}", headers={"Authorization": authorization}) as answer,
             ):
                 return Answer(answer.status, await answer.read())
         except (aiohttp.ClientError, TimeoutError) as error:
             log.debug("a worker does not answer", worker=number, error=type(error).__name__)
             return None
+
+
+def _authorization(request: web.Request) -> str:
+    return request.headers.get("Authorization", "")
+
+
+def _passed_on(answer: Answer) -> web.Response:
+    return web.Response(status=answer.status, body=answer.body, content_type="application/json", charset="utf-8")
+
+
+async def _copied(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    """Pass on a worker's answer as it comes. It just ends if the worker does, and the operator asks again."""
+    response = web.StreamResponse(headers={"Content-Type": answer.headers["Content-Type"], "X-Accel-Buffering": "no"})
+    await response.prepare(request)
+    with suppress(aiohttp.ClientError, TimeoutError):
+        async for piece in answer.content.iter_any():
+            await response.write(piece)
+    return response
 
 
 def with_worker(texts: Mapping[int, str]) -> Iterable[Metric]:

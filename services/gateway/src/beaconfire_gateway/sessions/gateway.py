@@ -12,6 +12,7 @@ from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE, Outbound
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.sessions.automatic_rooms import AutomaticRooms
+from beaconfire_gateway.sessions.beginnings import Beginnings
 from beaconfire_gateway.sessions.catchup_cache import CatchUpCache
 from beaconfire_gateway.sessions.fair_queue import STEPS, FairQueue, Step
 from beaconfire_gateway.sessions.goaway import GoAways
@@ -287,6 +288,8 @@ class Gateway:
         self.probes = Probes(self.timers)
         self.waiters = OffsetWaiters()
         self.catchup_cache = CatchUpCache()
+        self.beginnings = Beginnings()
+        """From which offset on sessions hear their rooms, as far as that is remembered."""
         self.connecting: set[Pending] = set()
         """Connections that are in no hub: sessions that have not started or were replaced, connections without a
         session, and handshakes that are being answered."""
@@ -369,6 +372,8 @@ class Gateway:
         self.conflation.flush()
         sessions = [] if resync is None else list(self.hub.all_sessions())
         cursors = [self.cursor(session.offset) for session in sessions]
+        if epoch != self.epoch:
+            self.beginnings.forget()
         self.epoch = epoch
         self.position = position
         self.waiters.release()

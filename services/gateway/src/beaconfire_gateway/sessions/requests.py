@@ -284,6 +284,8 @@ async def _subscribe(session: Session, request: Subscribe) -> Answers:
     joined = [name for name, answer in answers.items() if answer.error is None]
     if request.cursor is not None:
         answers |= {name: replace(answers[name], recovered=trouble is None) for name in joined}
+        if trouble is None and (since := gateway.read_cursor(request.cursor)) is not None:
+            session.restored(joined, since)
     reply = Reply(request.id, request.TYPE, rooms=answers, cursor=gateway.cursor(session.offset))
     if trouble is not None and joined:
         return reply, session.resync_of(joined, trouble, request.cursor)

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.targets import Target, Writer
+from beaconfire_gateway.sessions.beginnings import How
 from beaconfire_gateway.sessions.catchup import CatchUp
 from beaconfire_gateway.sessions.connection import Connection
 from beaconfire_gateway.sessions.gateway import Gateway, Incoming
@@ -452,6 +453,8 @@ class Session(ABC):
         known = self.rooms.get(name)
         if known is not None and known != subscription:
             self.leave(name)
+        if known != subscription:
+            self._note_beginning(name, How.JOINED, self.offset)
         self.rooms[sys.intern(name)] = subscription  # one string, however many are in the room
         if self.gateway.attendance is not None:
             self.gateway.attendance.joined(self, subscription.room)
@@ -473,6 +476,8 @@ class Session(ABC):
 
     def resume(self, offset: int) -> None:
         """Catch up from its client's cursor."""
+        for name in self.rooms:
+            self._note_beginning(name, How.RESUMED, offset)
         behind = self._fall_behind(offset)
         behind.rereads = self.may_lack(offset)
         self.gateway.steps.add(behind.step)
@@ -552,10 +557,17 @@ class Session(ABC):
 
         `cursor` is where the client was, for the log.
         """
-        reason = cause.reason
+        reason, names = cause.reason, tuple(rooms)
         RESYNCS.labels(reason).inc()
         log.info("resync", session=self.id, user=self.user_id, reason=reason, cause=cause, cursor=cursor)
-        return Resync(tuple(rooms), reason, self.gateway.cursor(self.offset))
+        for name in names:
+            self._note_beginning(name, How.RESYNC, self.offset)
+        return Resync(names, reason, self.gateway.cursor(self.offset))
+
+    def restored(self, names: Iterable[str], offset: int) -> None:
+        """It was sent what came in these rooms after `offset`."""
+        for name in names:
+            self._note_beginning(name, How.RESTORED, offset)
 
     # Messages.
 
@@ -618,6 +630,10 @@ class Session(ABC):
     def _leave_lists(self, subscription: Subscription) -> None:
         """Undo `_join_lists`."""
         self.gateway.hub.leave(self, subscription.room, subscription.role, subscription.types)
+
+    def _note_beginning(self, name: str, how: How, after: int) -> None:
+        """Remember for operators from where on it hears a room."""
+        self.gateway.beginnings.note(self.id, name, how, after=after, position=self.gateway.position)
 
     # Catching up.
 

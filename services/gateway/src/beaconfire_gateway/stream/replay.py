@@ -154,6 +154,14 @@ class Reader:
                     return
                 on_message(offset, *_stored(message))
 
+    async def get_dated(self, offset: int) -> tuple[Stored, float] | None:
+        """Return the message at `offset` and when it was stored (Unix seconds), None if it is not there.
+
+        Bytes of its subject that are not UTF-8 are replaced. Raises ReadFailed if there is no answer.
+        """
+        (message,) = await self._get((offset,))
+        return None if message is None else _stored(message)
+
     async def get_one(self, offset: int) -> Stored | None:
         """Return the message at `offset`, None if it is not there. Raises ReadFailed if there is no answer."""
         (message,) = await self._get((offset,))
