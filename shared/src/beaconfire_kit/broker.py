@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import nats
@@ -182,9 +183,6 @@ async def connect(
     """
     nc = client if client is not None else Connection()
 
-    async def error(problem: Exception) -> None:
-        log.warning("broker client reports", error=type(problem).__name__, detail=str(problem)[:200])
-
     async def disconnected() -> None:
         if getattr(nc, "closing_on_purpose", False):
             return
@@ -205,7 +203,7 @@ async def connect(
     try:
         connecting = nc.connect(
             **options(settings, name),
-            error_cb=error,
+            error_cb=report,
             disconnected_cb=disconnected,
             reconnected_cb=reconnected,
             closed_cb=closed,
@@ -215,6 +213,11 @@ async def connect(
         await close(nc)
         raise
     return nc
+
+
+async def report(problem: Exception) -> None:
+    """Log what nats-py reports about a connection."""
+    log.warning("broker client reports", error=type(problem).__name__, detail=str(problem)[:200])
 
 
 async def close(nc: Client) -> None:

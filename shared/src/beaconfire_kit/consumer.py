@@ -212,7 +212,7 @@ def faststream_options(settings: Settings, name: str) -> dict[str, Any]:
     chosen = broker.options(settings, name)
     if "user" in chosen:
         chosen["security"] = SASLPlaintext(chosen.pop("user"), chosen.pop("password"))
-    return {**chosen, "apply_types": False, "logger": None}
+    return {**chosen, "error_cb": broker.report, "apply_types": False, "logger": None}
 
 
 async def _undecoded(message: NatsMessage) -> NatsMessage:

@@ -23,6 +23,7 @@ def test_nats_py_still_has_the_methods_that_are_replaced() -> None:
     assert parameters(Client._process_headers) == parameters(Connection._process_headers)
     assert parameters(Client._process_err) == parameters(Connection._process_err)
     assert parameters(Client._attempt_reconnect) == parameters(Connection._attempt_reconnect)
+    assert parameters(Client._process_op_err) == ["self", "e"]
     assert parameters(Client._send_ping) == parameters(Connection._send_ping)
     assert "self._process_headers(headers)" in source(Client._process_msg)
     assert "self._attempt_reconnect()" in source(Client._process_op_err)

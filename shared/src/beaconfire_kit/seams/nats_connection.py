@@ -5,6 +5,7 @@ This leans on private names of nats-py's `Client`:
 * the buffer of pending bytes (`_pending`, `_pending_data_size`, `_flush_pending`)
 * requests (`_resp_map`, `_resp_sub_prefix`, `_max_payload`) and PINGs (`_pongs`)
 * the parser (`_ps`), the socket (`_transport`, with its `_io_writer`) and the server's INFO (`_server_info`)
+* what a lost connection calls (`_process_op_err`, `_error_cb`)
 * methods that are replaced: `_process_headers`, `_process_err`, `_attempt_reconnect`, `_send_ping`
 
 tests/kit/seams/test_nats_connection.py fails when a release changes them.
@@ -25,17 +26,20 @@ _HEADERS_BYTES = 12
 """Length of a header block without headers: `NATS/1.0` and two line ends."""
 _DENIED = re.compile(rb"-ERR\s+'Permissions Violation for Publish to \"([^\"]*)\"'", re.IGNORECASE)
 
+_NOT_ACCEPTED = "authorization violation"
+
 
 class PublishDenied(nats.errors.Error):
     """The broker's permissions do not let this user publish on that subject."""
 
 
 class Connection(Client):
-    """nats-py's client, with four differences. Every connection of ours is one.
+    """nats-py's client, with five differences. Every connection of ours is one.
 
     * It leaves a server that hangs.
     * After its `flush`, the server has processed everything that was sent before.
     * No message can end it (`beaconfire_kit/seams/nats_parser.py`).
+    * A changed password does not end it. nats-py closes for good if the server refuses a user that was connected.
     * A request on a subject on which this user may not publish raises PublishDenied at once, and so does
       `publish_and_wait`. nats-py only reports the
       server's `-ERR` to a callback, so the request would wait for its whole timeout.
@@ -89,10 +93,14 @@ class Connection(Client):
             self._asked.pop(subject, None)
 
     async def _process_err(self, err_msg: str) -> None:
-        """Fail the requests that wait on a subject that the server denies.
+        """Fail the requests that wait on a subject that the server denies. Reconnect if it does not accept us any more.
 
         nats-py passes the error on in lower case. Subjects are case-sensitive, so the subject is read from the buffer.
         """
+        if _NOT_ACCEPTED in err_msg and self.is_connected:
+            await self._error_cb(nats.errors.AuthorizationError())
+            await self._process_op_err(nats.errors.AuthorizationError())
+            return
         if denied := _DENIED.match(self._ps.buf):
             subject = denied[1].decode(errors="replace")
             for asked in list(self._asked.get(subject, ())):
