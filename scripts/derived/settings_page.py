@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from beaconfire.service_settings import settings_classes, variables
+from beaconfire_kit.setting_files import SUFFIX, may_be_in_file
 from beaconfire_kit.settings import Settings
 
 HEAD = """\
@@ -21,6 +22,9 @@ Written by `make generate` from the `Settings` classes. Do not edit.
 A service reads its settings from environment variables once, when it starts. If a value is wrong, the service prints
 the variable's name and does not start. `beaconfire up` and `docker-compose.yml` set what the services need to find one
 another.
+
+A setting with `…_FILE` in its type may also come [from a file](../howto/secrets.md): `BEACONFIRE_NATS_PASSWORD_FILE`
+has the path of the file with the password.
 """
 
 
@@ -34,13 +38,17 @@ def settings_page() -> str:
 def _section(title: str, cls: type[Settings], *, besides: type[Settings] | None) -> str:
     known = variables(besides) if besides else {}
     rows = "".join(
-        f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {field.description or ''} |\n"
+        f"| `{name}` | {_type(field.annotation)}{_in_file(field)} | {_default(field)} | {field.description or ''} |\n"
         for name, field in variables(cls).items()
         if name not in known or _default(known[name]) != _default(field)
     )
     if not rows:
         return f"## {title}\n\nNo further settings.\n"
     return f"## {title}\n\n| variable | type | default | |\n|---|---|---|---|\n{rows}"
+
+
+def _in_file(field: FieldInfo) -> str:
+    return f", `…{SUFFIX}`" if may_be_in_file(field) else ""
 
 
 def _default(field: FieldInfo) -> str:

@@ -5,6 +5,7 @@ import re
 from beaconfire.broker_config import NODE_NAME_VARIABLE, ROUTES_PASSWORD_VARIABLE, ROUTES_VARIABLE
 from beaconfire.broker_users import USERS, password_variable
 from beaconfire.service_settings import settings_classes, variables
+from beaconfire_kit.setting_files import SUFFIX, may_be_in_file
 from beaconfire_kit.settings import ENV_PREFIX, Settings
 from tests.architecture.sources import ROOT
 
@@ -31,4 +32,6 @@ def known_variables() -> set[str]:
     programs = [path.read_text() for path in (ROOT / "examples").glob("*/*") if path.suffix in (".go", ".js", ".sh")]
     programs += [path.read_text() for path in (ROOT / "clients/python/src").rglob("*.py")]
     examples = {name for text in programs for name in re.findall(rf"\b{ENV_PREFIX}[A-Z_]+\b", text)}
-    return {name for cls in classes for name in variables(cls)} | passwords | DEPLOYMENT | examples
+    settings = {name: field for cls in classes for name, field in variables(cls).items()}
+    in_files = {name + SUFFIX for name, field in settings.items() if may_be_in_file(field)}
+    return settings.keys() | in_files | passwords | DEPLOYMENT | examples

@@ -62,3 +62,14 @@ class Manifests:
         for source in container.get("envFrom", ()):
             found |= self.all["ConfigMap", source["configMapRef"]["name"]]["data"]
         return found | {one["name"]: one.get("value", one.get("valueFrom")) for one in container["env"]}
+
+    def secret_at(self, name: str, path: Path) -> str:
+        """The key of the secret `beaconfire` that a file of a pod's container has."""
+        (container,) = self.pods[name]["containers"]
+        (mount,) = (one for one in container["volumeMounts"] if Path(one["mountPath"]) == path.parent)
+        (volume,) = (one["secret"] for one in self.pods[name]["volumes"] if one["name"] == mount["name"])
+        assert mount["readOnly"]
+        assert volume["secretName"] == "beaconfire"
+        assert volume["defaultMode"] == 0o440
+        (item,) = (one for one in volume["items"] if one["path"] == path.name)
+        return str(item["key"])

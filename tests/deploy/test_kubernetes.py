@@ -13,6 +13,7 @@ from beaconfire.broker_users import USERS, password_variable
 from beaconfire.local_services import WORKERS, ServiceProcess
 from beaconfire.nats_server import NatsServer
 from beaconfire.service_settings import settings_classes, variables
+from beaconfire_kit.setting_files import SUFFIX
 from beaconfire_kit.settings import Settings
 from tests.architecture.sources import ROOT
 from tests.client import open_socket
@@ -62,7 +63,8 @@ def test_pods_give_services_only_variables_that_they_read_and_all_that_compose_g
     name: str, manifests: Manifests
 ) -> None:
     """DATABASE_PASSWORD is a part of the URL of the database."""
-    environment = manifests.environment(name).keys() - {"DATABASE_PASSWORD"}
+    given = manifests.environment(name).keys() - {"DATABASE_PASSWORD"}
+    environment = {one.removesuffix(SUFFIX) for one in given}
     composed = ALL["gateway-1" if name == "gateway" else name]["environment"]
     has_port = name not in WORKERS
 
@@ -72,18 +74,26 @@ def test_pods_give_services_only_variables_that_they_read_and_all_that_compose_g
 
 def test_every_secret_is_a_variable_of_the_env_file(manifests: Manifests) -> None:
     keys = set(re.findall(r"^(\w+)=", EXAMPLE, re.MULTILINE))
-    named = set(re.findall(r"^\s+key: (\w+)\n\s+name: beaconfire$", manifests.text, re.MULTILINE))
+    named = set(re.findall(r"^\s+(?:- )?key: (\w+)\n\s+(?:name: beaconfire|path: \w+)$", manifests.text, re.MULTILINE))
 
     assert named
     assert named <= keys | {ROUTES_PASSWORD}
 
 
-@pytest.mark.parametrize("name", [*SERVICES, "setup"])
+@pytest.mark.parametrize("name", SERVICES)
 def test_each_pod_connects_as_its_own_broker_user_with_that_users_password(name: str, manifests: Manifests) -> None:
+    """The password is in a file, so that a changed one is read without a restart."""
     environment = manifests.environment(name)
 
     assert environment["BEACONFIRE_NATS_USER"] == name
-    assert environment["BEACONFIRE_NATS_PASSWORD"]["secretKeyRef"]["key"] == password_variable(name)
+    assert manifests.secret_at(name, Path(environment["BEACONFIRE_NATS_PASSWORD_FILE"])) == password_variable(name)
+
+
+def test_job_setup_connects_with_the_password_of_setup(manifests: Manifests) -> None:
+    environment = manifests.environment("setup")
+
+    assert environment["BEACONFIRE_NATS_USER"] == "setup"
+    assert environment["BEACONFIRE_NATS_PASSWORD"]["secretKeyRef"]["key"] == password_variable("setup")
 
 
 def test_broker_gets_every_password_and_its_configuration(manifests: Manifests) -> None:

@@ -163,7 +163,11 @@ def options(settings: Settings, name: str) -> dict[str, Any]:
     }
     if settings.nats_user:
         chosen["user"] = settings.nats_user
-        chosen["password"] = settings.nats_password.get_secret_value()
+        # From a file, it is read for each connection: the broker may have got a new password since.
+        in_file = settings.is_in_file("nats_password")
+        chosen["password"] = (
+            partial(settings.current, "nats_password") if in_file else settings.current("nats_password")
+        )
         chosen["inbox_prefix"] = f"_INBOX_{settings.nats_user}"
     return chosen
 

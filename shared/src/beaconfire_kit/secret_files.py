@@ -36,13 +36,7 @@ class Secret:
 
 def read_secret(path: str, encoding: Encoding = "text") -> Secret:
     """Read one secret. Raises ValueError with what to do if it cannot be read, is too short, or is no secret."""
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise ValueError(f"{path}: has more than {MAX_FILE_BYTES} bytes, so it is not one secret")
+    content = read_content(path)
     if _KEY_FILE.search(content):  # a public key is no secret: anybody could sign with it (RFC 8725 §2.1)
         raise ValueError(f"{path}: is a key or certificate, not a secret: name the issuer's jwksUrl instead")
     content = content.removesuffix(b"\n").removesuffix(b"\r")
@@ -61,6 +55,18 @@ def read_secrets(paths: Sequence[str], encoding: Encoding = "text") -> tuple[Sec
     if len(set(secrets)) < len(secrets):
         raise ValueError(f"{' and '.join(paths)} hold the same secret: name it once")
     return secrets
+
+
+def read_content(path: str) -> bytes:
+    """Return what a small file contains. Raises ValueError if it cannot be read, or is too large for a secret."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"{path}: has more than {MAX_FILE_BYTES} bytes, so it is not one secret")
+    return content
 
 
 def _decoded(content: bytes, path: str) -> bytes:

@@ -264,6 +264,7 @@ def run(name: str, settings_class: type[S], build: Build, *, is_worker: bool = F
     """
     settings = read_settings(settings_class)
     logs.configure(name, level=settings.log_level, format=settings.log_format)
+    settings.warn_of_readable_files()
     try:
         app = build(settings, on_fatal=lambda: os._exit(1))
         uvloop.run(serve_worker(app, settings, name=name) if is_worker else serve(app, settings, name=name))

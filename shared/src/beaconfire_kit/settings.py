@@ -1,7 +1,8 @@
 """Read settings from `BEACONFIRE_…` variables, once, in `__main__`. The settings that every service has are here.
 
 Each field has a unit in its name, a default that runs locally and a one-line reason. With a wrong value the service
-does not start, and names the variable. Outside development the same holds for a default or weak secret.
+does not start, and names the variable. Outside development the same holds for a default or weak secret. A secret may
+also be in a file (`setting_files`).
 """
 
 import difflib
@@ -21,11 +22,12 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from beaconfire_kit.origins import normal_origin
 from beaconfire_kit.outside_issuer import OutsideIssuer
 from beaconfire_kit.secret_files import read_secrets
+from beaconfire_kit.setting_files import SUFFIX, FileSettings, FilesUnusable, MayContainPassword, may_be_in_file
 from beaconfire_kit.setting_types import HttpAddress, OptionalHttpAddress, check_ends
 from beaconfire_kit.weak_secrets import MIN_KEY, MIN_PASSWORD, weakness
 
@@ -49,7 +51,7 @@ OwnIssuer = Annotated[str, Field(min_length=1), AfterValidator(_is_no_other)]
 """`iss` of auth's own tokens. An outside issuer of the same name would be asked for the keys of these tokens."""
 
 
-class Settings(BaseSettings):
+class Settings(FileSettings):
     """The settings that every service has. Each service's own class adds to them."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
@@ -68,7 +70,7 @@ class Settings(BaseSettings):
         0, ge=0, le=65535, description="The port for /metrics, /healthz and /readyz; never make it public"
     )
 
-    nats_url: str = Field("nats://127.0.0.1:4222", description="The broker's addresses, comma-separated")
+    nats_url: MayContainPassword = Field("nats://127.0.0.1:4222", description="The broker's addresses, comma-separated")
     nats_user: str = Field("", description="The broker user; empty if the broker needs none")
     nats_password: SecretStr = Field(SecretStr(""), description="The broker user's password")
 
@@ -282,7 +284,7 @@ def weak_database_password(url: str) -> Iterator[tuple[str, str]]:
 class DatabaseSettings(Settings):
     """The settings of a service with a database. Each service sets its own default URL."""
 
-    database_url: str
+    database_url: MayContainPassword
     migrate_on_start: bool | None = Field(
         None, description="Whether to migrate the database at the start; if empty, only SQLite is migrated"
     )
@@ -305,6 +307,8 @@ def read_settings(cls: type[S], **chosen: Any) -> S:
         _refuse(misspelt)
     try:
         settings = cls(**chosen)
+    except FilesUnusable as error:
+        _refuse(error.sentences)
     except ValidationError as error:
         _refuse(dict.fromkeys(_problem(one) for one in error.errors(include_url=False, include_input=False)))
     weak = [f"{variable(name)}: {why}" for name, why in settings.weak_secrets()]
@@ -321,10 +325,13 @@ def variable(name: str) -> str:
 def misspellings(cls: type[Settings], names: Iterable[str]) -> Iterator[str]:
     """Yield a sentence for each name that looks like a misspelt variable of the class. Other names are ignored."""
     known = [variable(field) for field in cls.model_fields]
+    in_files = [variable(name) + SUFFIX for name, field in cls.model_fields.items() if may_be_in_file(field)]
     for name in names:
-        if not name.upper().startswith(ENV_PREFIX) or name.upper() in known:
+        if not name.upper().startswith(ENV_PREFIX) or name.upper() in (*known, *in_files):
             continue
-        if near := nearest(name, known):
+        if (setting := name.upper().removesuffix(SUFFIX)) in known:
+            yield f"{name}: {setting} holds no secret, so it cannot be in a file: set {setting}"
+        elif near := nearest(name, [*known, *in_files]):
             yield f"{name}: there is no such setting; did you mean {near}?"
 
 

@@ -15,7 +15,7 @@ from beaconfire.api import ApiError
 from beaconfire.backend_client import BackendClient, Named, RightRefused, backend_client
 from beaconfire.data_folder import DataFolder
 from beaconfire.member_files import Line
-from beaconfire.options import DATA, AsJson, Data
+from beaconfire.options import DATA, AsJson, Data, or_in_file
 from beaconfire.tables import listing, print_table
 from beaconfire_kit.backend import MAX_CHANGES
 from beaconfire_kit.roles import Role
@@ -37,6 +37,7 @@ ServiceToken = Annotated[
     str | None,
     typer.Option(
         envvar=f"{ENV_PREFIX}SERVICE_TOKEN",
+        callback=or_in_file("service_token"),
         help="A service token that names `KIND.*.member.*`. Default: one of the running `beaconfire up`.",
     ),
 ]

@@ -16,7 +16,7 @@ from beaconfire import catalogue_views as views
 from beaconfire.catalogue_access import Pushers, Source
 from beaconfire.data_folder import DataFolder
 from beaconfire.local_permissions import permit_roots
-from beaconfire.options import DATA, AsJson, Data, as_user, has_broker_settings
+from beaconfire.options import DATA, AsJson, Data, as_user, has_broker_settings, or_in_file
 from beaconfire.tables import print_table
 from beaconfire_kit.catalogue import builtin
 from beaconfire_kit.catalogue.compatibility import Changes
@@ -40,6 +40,7 @@ SetupPassword = Annotated[
     str | None,
     typer.Option(
         envvar="BEACONFIRE_SETUP_PASSWORD",
+        callback=or_in_file("setup_password"),
         help="Password of the broker user `setup`. Only a push with a new root needs it.",
     ),
 ]

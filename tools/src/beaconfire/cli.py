@@ -48,7 +48,17 @@ from beaconfire.log_stream import plain
 from beaconfire.member_files import InvalidMembers
 from beaconfire.nats_server import BrokerDidNotReload, BrokerDidNotStart
 from beaconfire.operating import auth_operator
-from beaconfire.options import DATA, AsJson, AuthOps, Data, OperatorToken, as_publisher, as_user, has_broker_settings
+from beaconfire.options import (
+    DATA,
+    AsJson,
+    AuthOps,
+    Data,
+    OperatorToken,
+    as_publisher,
+    as_user,
+    has_broker_settings,
+    or_in_file,
+)
 from beaconfire.publishers_file import InvalidPublishers, read_publishers
 from beaconfire.stream_setup import StreamNotDeclared, declare
 from beaconfire.tables import print_table
@@ -62,6 +72,7 @@ from beaconfire_kit.database import DatabaseUnusable
 from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.key_value import BucketMissing
 from beaconfire_kit.origins import InvalidOrigin
+from beaconfire_kit.setting_files import FilesUnusable
 from beaconfire_kit.settings import ENV_PREFIX, Settings, read_settings
 from beaconfire_kit.subjects import InvalidRoom, InvalidSubject, is_id, is_reserved
 
@@ -121,6 +132,7 @@ EXPECTED = (
     CatalogueUnusable,
     DataFolderUnusable,
     DatabaseUnusable,
+    FilesUnusable,
     InvalidEvent,
     InvalidFile,
     InvalidFragment,
@@ -293,6 +305,7 @@ def send(
         str | None,
         typer.Option(
             envvar=f"{ENV_PREFIX}SERVICE_TOKEN",
+            callback=or_in_file("service_token"),
             help="A service token that allows the subjects of the rooms. Default: one of the running `beaconfire up`.",
         ),
     ] = None,

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from beaconfire.service_settings import settings_classes, variables
+from beaconfire_kit.setting_files import SUFFIX
 from beaconfire_kit.settings import ENV_PREFIX, nearest, variable
 
 CHOSEN_BY_UP = {
@@ -35,7 +36,9 @@ CHOSEN_BY_UP = {
 ADDED = "allowed_origins"
 """The user's value is added to the origins that `up` allows, as with `--origin`."""
 
-FOR_OTHER_PROGRAMS = {variable(name) for name in ("operator_token", "service_token", "publisher_url", "token")}
+FOR_OTHER_PROGRAMS = {variable(name) for name in ("operator_token", "service_token", "publisher_url", "token")} | {
+    variable(name) + SUFFIX for name in ("operator_token", "service_token")
+}
 """Variables that other commands and the examples read. There is no note about them."""
 
 _SERVICES = {name: name for name in ("gateway", "auth", "publisher", "workspace", "tracker", "demo")} | dict.fromkeys(
@@ -70,7 +73,7 @@ def passed_on(environment: Mapping[str, str], *, also_used: Collection[str] = ()
 def _notes(unused: list[str]) -> Iterator[str]:
     known = [name for cls in settings_classes().values() for name in variables(cls)]
     for name in unused:
-        if instead := CHOSEN_BY_UP.get(name.removeprefix(ENV_PREFIX).lower()):
+        if instead := CHOSEN_BY_UP.get(name.removeprefix(ENV_PREFIX).removesuffix(SUFFIX).lower()):
             yield f"{name} has no effect on `beaconfire up`: {instead}"
         elif near := nearest(name, known):
             yield f"{name} has no effect: there is no such setting; did you mean {near}?"

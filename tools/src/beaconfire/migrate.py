@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from beaconfire_auth.migrations import MIGRATIONS as AUTH
 from beaconfire_demo.tracker.migrations import MIGRATIONS as TRACKER
 from beaconfire_demo.workspace.migrations import MIGRATIONS as WORKSPACE
 from beaconfire_kit.database import Database, DatabaseAway, cause
 from beaconfire_kit.migrations import Migrated, Migrations
+from beaconfire_kit.setting_files import FileSettings, MayContainPassword
 from beaconfire_kit.settings import ENV_PREFIX
 from beaconfire_publisher.migrations import MIGRATIONS as PUBLISHER
 
@@ -20,12 +21,12 @@ SERVICES = {AUTH.service: AUTH, PUBLISHER.service: PUBLISHER} | DEMO
 RETRY_S = 0.5
 
 
-class _Environment(BaseSettings):
+class _Environment(FileSettings):
     """The only setting that a migration needs. The secrets of the services are not needed."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore")
 
-    database_url: str = ""
+    database_url: MayContainPassword = ""
 
 
 class CannotMigrate(Exception):

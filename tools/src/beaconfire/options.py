@@ -1,6 +1,7 @@
 """Options that several commands have, and the broker's users that they connect as."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,22 @@ from pydantic import SecretStr
 
 from beaconfire.broker_users import PUBLISHER, password_variable
 from beaconfire.data_folder import DataFolder, DataFolderUnusable
-from beaconfire_kit.settings import ENV_PREFIX, Settings, read_settings
+from beaconfire_kit.setting_files import secret_given
+from beaconfire_kit.settings import ENV_PREFIX, Settings, read_settings, variable
+
+
+def or_in_file(name: str) -> Callable[[str | None], str | None]:
+    """Return a callback that reads an option from the file that `BEACONFIRE_…_FILE` names, if it is not given."""
+
+    def read(given: str | None) -> str | None:
+        try:
+            in_file = secret_given(variable(name), os.environ)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        return given or in_file
+
+    return read
+
 
 Data = Annotated[Path, typer.Option(help="Data folder of the running `beaconfire up`.")]
 DATA = Path(".beaconfire")
@@ -20,6 +36,7 @@ OperatorToken = Annotated[
     str | None,
     typer.Option(
         envvar=f"{ENV_PREFIX}OPERATOR_TOKEN",
+        callback=or_in_file("operator_token"),
         help="Auth's operator token. Default: that of the running `beaconfire up`.",
     ),
 ]
@@ -50,7 +67,12 @@ def as_publisher(folder: DataFolder) -> Settings:
     """
     if not has_broker_settings():
         return as_user(PUBLISHER, folder)
-    password = os.environ.get(password_variable(PUBLISHER), "")
+    try:
+        password = os.environ.get(password_variable(PUBLISHER)) or secret_given(
+            password_variable(PUBLISHER), os.environ
+        )
+    except ValueError as error:
+        raise DataFolderUnusable(str(error)) from None
     if not password:
         raise DataFolderUnusable(f"set {password_variable(PUBLISHER)}: the broker user `publisher` publishes events")
     return read_settings(Settings, nats_user=PUBLISHER, nats_password=SecretStr(password))

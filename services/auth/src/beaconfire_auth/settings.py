@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from beaconfire_kit.authorizer import AuthorizerSetting
+from beaconfire_kit.setting_files import MayContainPassword
 from beaconfire_kit.settings import (
     DEVELOPMENT_SERVICE_TOKEN,
     AnswersOperators,
@@ -26,7 +27,7 @@ class Settings(BehindProxies, AnswersOperators, DatabaseSettings):
 
     port: int = Field(8081, ge=0, le=65535, description="The port for clients; 0 uses a free one")
 
-    database_url: str = Field(
+    database_url: MayContainPassword = Field(
         "sqlite+aiosqlite:///.beaconfire/auth.db", description="The database of users and members"
     )
     keys_secret: SecretStr = Field(

@@ -42,6 +42,7 @@ def main() -> None:
     """Start, and stay until SIGTERM or SIGINT."""
     settings = read_settings(Settings, **_chosen())
     logs.configure("gateway", level=settings.log_level, format=settings.log_format)
+    settings.warn_of_readable_files()
     if settings.workers > 1:
         raise SystemExit(_run_workers(settings))
     app = build(settings, on_fatal=lambda: os._exit(1))

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from beaconfire_kit.setting_files import MayContainPassword
 from beaconfire_kit.settings import CreatesRoots, DatabaseSettings
 from beaconfire_publisher.limits import PublishingLimits, Requests
 
@@ -9,7 +10,7 @@ from beaconfire_publisher.limits import PublishingLimits, Requests
 class WorkerSettings(DatabaseSettings):
     """Settings of the publisher's workers: its database, and how much users may publish."""
 
-    database_url: str = Field(
+    database_url: MayContainPassword = Field(
         "sqlite+aiosqlite:///.beaconfire/publisher.db", description="The database of campaigns and unsent events"
     )
 
