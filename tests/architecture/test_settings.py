@@ -19,9 +19,12 @@ PAGES = sorted(
 )
 
 
+READ_THE_ENVIRONMENT = {Path(f"shared/src/beaconfire_kit/{name}.py") for name in ("settings", "setting_files")}
+
+
 @pytest.mark.parametrize("path", modules("shared", "services"), ids=str)
-def test_only_the_settings_module_reads_the_environment(path: Path) -> None:
-    if path == Path("shared/src/beaconfire_kit/settings.py"):
+def test_only_the_modules_of_settings_read_the_environment(path: Path) -> None:
+    if path in READ_THE_ENVIRONMENT:
         return
     names = {node.attr for node in ast.walk(parsed(path)) if isinstance(node, ast.Attribute)}
     names |= {alias.name for node in ast.walk(parsed(path)) if isinstance(node, ast.ImportFrom) for alias in node.names}

@@ -3,7 +3,7 @@
 import re
 
 from beaconfire.broker_config import NODE_NAME_VARIABLE, ROUTES_PASSWORD_VARIABLE, ROUTES_VARIABLE
-from beaconfire.broker_users import USERS, password_variable
+from beaconfire.broker_users import PUBLISHER, USERS, password_variable
 from beaconfire.service_settings import settings_classes, variables
 from beaconfire_kit.setting_files import SUFFIX, may_be_in_file
 from beaconfire_kit.settings import ENV_PREFIX, Settings
@@ -34,4 +34,5 @@ def known_variables() -> set[str]:
     examples = {name for text in programs for name in re.findall(rf"\b{ENV_PREFIX}[A-Z_]+\b", text)}
     settings = {name: field for cls in classes for name, field in variables(cls).items()}
     in_files = {name + SUFFIX for name, field in settings.items() if may_be_in_file(field)}
+    in_files |= {password_variable(user) + SUFFIX for user in (PUBLISHER, "setup")}  # of the command line
     return settings.keys() | in_files | passwords | DEPLOYMENT | examples
