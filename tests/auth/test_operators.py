@@ -23,6 +23,7 @@ CALLS = [
     ("POST", "service-tokens"),
     ("DELETE", "service-tokens/t1"),
     ("POST", "reset-attempts"),
+    ("GET", "users/u1"),
 ]
 
 

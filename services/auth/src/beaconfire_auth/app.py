@@ -30,6 +30,7 @@ from beaconfire_auth.settings import Settings
 from beaconfire_auth.store import COUNTERS, OUTBOX
 from beaconfire_auth.successors import Successors
 from beaconfire_auth.upkeep import Upkeep
+from beaconfire_auth.user_views import UserViews
 from beaconfire_kit.catalogue_follower import CatalogueFollower
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.openapi import PATH, served
@@ -110,6 +111,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
         keys=keys,
         service_tokens=service_tokens,
         attempts=attempts,
+        users=UserViews(database, revocations, decisions),
     )
     app[FOR_OPERATORS] = [*app[FOR_OPERATORS], *operators.routes()]
     return app

@@ -17,6 +17,7 @@ from beaconfire_auth.attempts import Attempts
 from beaconfire_auth.fields import Email
 from beaconfire_auth.keys import Keys
 from beaconfire_auth.service_tokens import ServiceTokens
+from beaconfire_auth.user_views import UserViews
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.event import Id
@@ -54,13 +55,21 @@ class Operators:
     """The handlers. Each checks the operator token first."""
 
     def __init__(
-        self, token: str, *, key_lead_s: int, keys: Keys, service_tokens: ServiceTokens, attempts: Attempts
+        self,
+        token: str,
+        *,
+        key_lead_s: int,
+        keys: Keys,
+        service_tokens: ServiceTokens,
+        attempts: Attempts,
+        users: UserViews,
     ) -> None:
         self._token = OperatorToken(token)
         self._key_lead_s = key_lead_s
         self._keys = keys
         self._service_tokens = service_tokens
         self._attempts = attempts
+        self._users = users
 
     def routes(self) -> list[web.RouteDef]:
         def guarded(method: Callable[..., web.RouteDef], path: str, handler: Handler) -> web.RouteDef:
@@ -74,6 +83,7 @@ class Operators:
             guarded(web.post, "/api/v1/auth/service-tokens", self.issue),
             guarded(web.delete, "/api/v1/auth/service-tokens/{id}", self.revoke),
             guarded(web.post, "/api/v1/auth/reset-attempts", self.reset_attempts),
+            guarded(web.get, "/api/v1/auth/users/{name}", self.show_user),
         ]
 
     async def list_keys(self, _request: web.Request) -> web.Response:
@@ -102,6 +112,11 @@ class Operators:
             raise BeaconfireError(errors.NOT_FOUND, "no such service token")
         await self._service_tokens.revoke(token_id)
         return web.Response(status=204)
+
+    async def show_user(self, request: web.Request) -> web.Response:
+        """Answer with a user, by id or e-mail address, and what they may hear of `?room=`."""
+        user = await self._users.find(request.match_info["name"], request.query.getall("room", []))
+        return json_answer({"user": user.as_json()})
 
     async def reset_attempts(self, request: web.Request) -> web.Response:
         body = await read_body(request, Reset)
