@@ -1,5 +1,6 @@
 """The outbox's table, and what operators ask of it: which events wait, which were refused, send or drop those."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,16 +8,20 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    Row,
     Select,
     String,
     Table,
     Text,
     func,
+    literal,
+    or_,
     select,
     update,
 )
@@ -32,6 +37,8 @@ from beaconfire_kit.subjects import root_name
 MAX_ROOTS = 20
 MAX_REFUSED = 100
 """What operators are shown of an outbox."""
+MAX_FOUND = 20
+"""Events that `find` returns."""
 
 
 def table(metadata: MetaData) -> Table:
@@ -142,6 +149,78 @@ async def look(connection: AsyncConnection, rows: Table) -> Content:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An event in an outbox, and what happened to it."""
+
+    event_id: str
+    subject: str
+    created_at: datetime
+    published_at: datetime | None
+    """When the relay was done with it. None: it waits."""
+    stream_offset: int | None
+    refused: str | None
+    """Why the broker refused it."""
+    ahead: int
+    """Events of the same root that wait and go before it. 0 unless it waits."""
+    first_ahead: str | None
+    """The id of the event that all of them wait for."""
+
+
+async def find(
+    connection: AsyncConnection,
+    rows: Table,
+    *,
+    event_id: str | None = None,
+    offset: int | None = None,
+    correlation_id: str | None = None,
+) -> list[Written]:
+    """Return the events with this id, at this offset, or with this correlation id, the newest last, for operators.
+
+    At most `MAX_FOUND`. A correlation id is searched for in all bodies, which takes seconds in a large outbox.
+    """
+    wanted = [rows.c.event_id == event_id] if event_id is not None else []
+    wanted += [rows.c.stream_offset == offset] if offset is not None else []
+    if correlation_id is not None:
+        wanted.append(_contains(rows.c.body, literal(correlation_id.encode(), LargeBinary)))
+    if not wanted:
+        return []
+    query = select(rows).where(or_(*wanted)).order_by(rows.c.id.desc()).limit(MAX_FOUND)
+    found = [row for row in await connection.execute(query) if _is_wanted(row, event_id, offset, correlation_id)]
+    return [await _written(connection, rows, row) for row in reversed(found)]
+
+
+def _is_wanted(row: Row[Any], event_id: str | None, offset: int | None, correlation_id: str | None) -> bool:
+    """Whether the row is meant, and does not only have the correlation id somewhere in its body."""
+    if row.event_id == event_id or (offset is not None and row.stream_offset == offset):
+        return True
+    return correlation_id is not None and correlation_of(row.body) == correlation_id
+
+
+def correlation_of(body: bytes) -> str | None:
+    """Return the correlation id in an event's JSON."""
+    try:
+        found = json.loads(body)["metadata"].get("correlationId")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+async def _written(connection: AsyncConnection, rows: Table, row: Row[Any]) -> Written:
+    count, first = 0, None
+    if row.published_at is None:
+        waits = (
+            rows.c.published_at.is_(None),
+            rows.c.id < row.id,
+            root_of(rows.c.subject) == first_pair(row.subject),
+        )
+        count = await connection.scalar(select(func.count()).select_from(rows).where(*waits)) or 0
+        first = await connection.scalar(select(rows.c.event_id).where(*waits).order_by(rows.c.id).limit(1))
+    return Written(
+        row.event_id, row.subject, row.created_at, row.published_at, row.stream_offset, row.refused, count, first
+    )
+
+
 async def send_again(tx: AsyncConnection, rows: Table, event_ids: Sequence[str] | None) -> int:
     """Let the relay send refused events again, those with these ids or all. Returns how many there are."""
     refused = update(rows).where(rows.c.refused.is_not(None))
@@ -158,6 +237,24 @@ async def drop(tx: AsyncConnection, rows: Table, event_ids: Sequence[str]) -> in
 def first_pair(subject: str) -> str:
     """A subject's first pair (`campaign.c1`), its root. Events of one root are sent in order."""
     return ".".join(subject.split(".", 2)[:2])
+
+
+class _contains(FunctionElement[bool]):  # noqa: N801  (an SQL function)
+    """Whether bytes contain others, in SQL."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_contains, "sqlite")
+def _contains_in_sqlite(element: _contains, compiler: SQLCompiler, **more: Any) -> str:
+    return f"instr({compiler.process(element.clauses, **more)}) > 0"
+
+
+@compiles(_contains, "postgresql")
+def _contains_in_postgresql(element: _contains, compiler: SQLCompiler, **more: Any) -> str:
+    whole, part = (compiler.process(one, **more) for one in element.clauses)
+    return f"position({part} in {whole}) > 0"
 
 
 class root_of(FunctionElement[str]):  # noqa: N801  (an SQL function)
