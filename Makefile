@@ -51,8 +51,9 @@ clients/react/node_modules/.package-lock.json: clients/react/package.json client
 up: setup ## start everything and print the address to open
 	@$(RUN) beaconfire up $(ARGS)
 
-browser: ## install Chromium for the browser tests, if it is missing
+browser: ## install Chromium and Firefox for the browser tests, if they are missing
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || deploy/install-chromium.sh $(call fetched,Chromium,/etc/apt/sources.list. Or put chromium on the PATH)
+	@command -v firefox >/dev/null || deploy/install-packages.sh "the browser tests" firefox-esr=firefox-esr $(call fetched,Firefox,/etc/apt/sources.list. Or put firefox on the PATH)
 
 postgresql: ## install PostgreSQL's programs for the tests, if they are missing
 	@[ -n "$(POSTGRES_URL)" ] || command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || deploy/install-postgresql.sh $(call fetched,PostgreSQL,/etc/apt/sources.list. Or set POSTGRES_URL)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,8 @@ from playwright.async_api import (
 from beaconfire import demo
 from beaconfire.api import call
 from beaconfire.local_services import Plan, Services
+from tests.browser.firefox import Firefox
+from tests.browser.tabs import ChromiumTab, Tab
 from tests.forked import all_forked
 
 LAPTOP: ViewportSize = {"width": 1280, "height": 800}
@@ -79,7 +82,8 @@ class Window:
 class Table:
     """The services with the demo, and the windows of its users."""
 
-    def __init__(self, services: Services, campaign: str, browser: Browser) -> None:
+    def __init__(self, services: Services, campaign: str, browser: Browser | None = None) -> None:
+        """Without a browser there are no windows: the test opens tabs of its own."""
         self.services = services
         self.campaign = campaign
         self._browser = browser
@@ -87,6 +91,10 @@ class Table:
     @property
     def url(self) -> str:
         return f"{self.services.gateways[0].url}/"
+
+    @property
+    def room(self) -> str:
+        return f"campaign:{self.campaign}"
 
     @property
     def campaign_url(self) -> str:
@@ -103,6 +111,7 @@ class Table:
 
     async def window(self, *, viewport: ViewportSize = LAPTOP, script: str = "", query: str = "") -> Window:
         """Open a separate window, as on another computer, without a user signed in."""
+        assert self._browser is not None
         context = await self._browser.new_context(viewport=viewport, locale="en-GB")
         context.set_default_timeout(10_000)
         page = await context.new_page()
@@ -141,15 +150,45 @@ def _demo_campaign(demo_services: Services) -> str:
     return dict(demo.seed_all(demo_services))["campaign"]
 
 
-@pytest.fixture(name="chromium")
-async def _chromium() -> AsyncIterator[Browser]:
-    """A browser without a window open."""
+@asynccontextmanager
+async def _running_chromium() -> AsyncIterator[Browser]:
     executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
         expect.set_options(timeout=10_000)
         yield browser
         await browser.close()
+
+
+@pytest.fixture(name="chromium")
+async def _chromium() -> AsyncIterator[Browser]:
+    """A browser without a window open."""
+    async with _running_chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(name="firefox", scope="session")
+def _firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    """Firefox, which starts when it is used first."""
+    firefox = Firefox(tmp_path_factory.mktemp("firefox"))
+    yield firefox
+    firefox.kill()
+
+
+@pytest.fixture(name="tab")
+async def _tab(request: pytest.FixtureRequest, firefox: Firefox) -> AsyncIterator[Tab]:
+    """A tab of the browser that the test names as its parameter: `chromium`, `phone` or `firefox`."""
+    if request.param == "firefox":
+        async with firefox.tab(**LAPTOP) as tab:
+            yield tab
+        return
+    is_phone = request.param == "phone"
+    viewport = PHONE if is_phone else LAPTOP
+    async with (
+        _running_chromium() as browser,
+        ChromiumTab.opened(browser, viewport=viewport, has_touch=is_phone, is_mobile=is_phone) as chromium_tab,
+    ):
+        yield chromium_tab
 
 
 @pytest.fixture(name="table")

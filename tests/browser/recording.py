@@ -1,46 +1,111 @@
-"""Scripts that a page runs beside its own, to record what a client hears, and to wait for it."""
+"""What a page hears, beside what it shows: a client of the test's own in the page, and events that the test publishes.
+
+await tab.evaluate(RECORD, [table.room, "auto"])
+offsets = await publish(table, 5)
+record = await heard(tab, offsets)
+assert_once(record, offsets)
+"""
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
 
-from beaconfire.api import call
-from tests.browser.conftest import Table, Window
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import StateInvalidated
+from tests.browser.conftest import Table
+from tests.conftest import connected
 
+WAIT_MS = 40_000
 # Wait until `window.heard` has as many entries.
 UNTIL_HEARD = """(count) => new Promise((resolve) => {
     const look = () => (window.heard.length >= count ? resolve() : setTimeout(look, 20));
     look();
 })"""
-# A client beside the page's own, which records what it hears and how it is connected.
+# A client beside the page's own. It records what it hears, how it is connected, and what the page's indicator shows.
 RECORD = """async ([room, transport]) => {
     const { Client } = await import("/client/index.js");
     const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
     const url = location.origin.replace(/^http/, "ws") + "/ws";
-    const record = (window.record = { offsets: [], states: [], transports: [], errors: [] });
+    const record = (window.record = { offsets: [], states: [], transports: [], shown: [], errors: [], resyncs: 0 });
     const client = (window.client = new Client({ url, transport, getToken: async () => accessToken }));
     client.on("state", ({ state, transport }) => {
         record.states.push(state);
         if (transport) record.transports.push(transport);
     });
     client.on("error", (error) => record.errors.push(error));
+    client.on("resync", () => (record.resyncs += 1));
     await new Promise((onReady) => {
-        const onEvent = (event, { offset }) => event.type === "settlement_updated" && record.offsets.push(offset);
+        const onEvent = (event, { offset }) => offset !== undefined && record.offsets.push(offset);
         client.subscribe(room, { onReady, onEvent });
         client.connect();
     });
+    const light = document.getElementById("connection");
+    const note = () => {
+        const text = light.innerText.trim();
+        if (!light.hidden && record.shown.at(-1) !== text) record.shown.push(text);
+    };
+    new MutationObserver(note).observe(light, { attributes: true, childList: true, subtree: true });
 }"""
-UNTIL = """(count) => new Promise((resolve) => {
-    const look = () => (window.record.offsets.length >= count ? resolve(window.record) : setTimeout(look, 20));
+UNTIL_AT = """([offset, waitMs]) => new Promise((resolve, reject) => {
+    const end = Date.now() + waitMs;
+    const look = () => {
+        const { record } = window;
+        if (record.offsets.at(-1) >= offset) return resolve(record);
+        if (Date.now() > end) return reject(new Error(`No event ${offset}: ${JSON.stringify(record)}`));
+        setTimeout(look, 20);
+    };
     look();
 })"""
 
 
-async def record(window: Window, table: Table, count: int) -> dict[str, Any]:
-    """Change a settlement `count` times, and wait until the recording client has heard of all of it."""
-    token, url = await asyncio.to_thread(table.token, "Owner"), f"{table.campaign_url}/settlements"
-    (first, *_) = (await asyncio.to_thread(call, "GET", url, token=token))["settlements"]
-    before = len((await window.page.evaluate("() => window.record"))["offsets"])
-    for number in range(count):
-        body = {"level": first["level"] % 10 + number + 1}
-        await asyncio.to_thread(call, "PATCH", f"{url}/{first['id']}", body, token=token)
-    return dict(await window.page.evaluate(UNTIL, before + count))
+class Scripted(Protocol):
+    """A page of Playwright, or a tab of any browser."""
+
+    async def evaluate(self, expression: str, arg: Any = None) -> Any: ...
+
+
+async def publish(table: Table, count: int) -> list[int]:
+    """Publish events of the campaign. Returns their offsets."""
+    async with connected(table.services.nats, "publisher") as nc:
+        return [await _publish_one(nc, table) for _ in range(count)]
+
+
+@asynccontextmanager
+async def publishing(table: Table) -> AsyncIterator[list[int]]:
+    """Publish fifty events of the campaign a second while the block runs. Yields their offsets, as they come."""
+    offsets: list[int] = []
+    stop = asyncio.Event()
+
+    async def publish_on() -> None:
+        async with connected(table.services.nats, "publisher") as nc:
+            while not stop.is_set():
+                offsets.append(await _publish_one(nc, table))
+                await asyncio.sleep(0.02)  # the rate
+
+    task = asyncio.create_task(publish_on())
+    try:
+        yield offsets
+    finally:
+        stop.set()
+        await task
+
+
+async def _publish_one(nc: Any, table: Table) -> int:
+    event = StateInvalidated(scope="campaign", campaign_id=table.campaign, affected_fields=("income",))
+    one = Envelope(event, Metadata(source="load"))
+    return await broker.publish(nc, one.subject, one.encode(), message_id=one.id)
+
+
+async def heard(page: Scripted, offsets: Sequence[int]) -> dict[str, Any]:
+    """Return what the page has recorded, once it has heard the last of these events."""
+    return dict(await page.evaluate(UNTIL_AT, [offsets[-1], WAIT_MS]))
+
+
+def assert_once(record: dict[str, Any], offsets: Sequence[int]) -> None:
+    """Each of these events was heard once and in order, among those of others, and the state was never loaded again."""
+    own = set(offsets)
+    assert [offset for offset in record["offsets"] if offset in own] == list(offsets)
+    assert record["offsets"] == sorted(set(record["offsets"]))
+    assert (record["resyncs"], record["errors"]) == (0, [])

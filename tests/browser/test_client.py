@@ -5,7 +5,7 @@ import json
 from playwright.async_api import expect
 
 from beaconfire.api import call
-from tests.browser.conftest import NO_PAUSES, Table, Window
+from tests.browser.conftest import Table, Window
 from tests.browser.recording import UNTIL_HEARD
 from tests.cursors import cursor_of
 
@@ -205,21 +205,6 @@ async def test_seen_resolves_once_the_handlers_got_the_event_and_rejects_after_c
 
     assert count >= 1
     assert refusal == "closed"
-
-
-async def test_attempts_are_not_counted_while_the_browser_is_offline(table: Table) -> None:
-    """The connection is back as soon as the browser is online."""
-    viewer = await table.seat("Viewer", script=NO_PAUSES)
-    gateway, light = table.services.gateways[0], viewer.page.locator("#connection")
-
-    await viewer.context.set_offline(True)
-    gateway.kill()
-    await expect(light).to_contain_text("Reconnecting (1 of 10)", timeout=15_000)
-    gateway.start()
-    await expect(light).to_contain_text("Reconnecting (1 of 10)")
-    await viewer.context.set_offline(False)
-
-    await expect(light).to_have_text("Connected", use_inner_text=True, timeout=5000)
 
 
 async def test_page_reconnects_when_its_gateway_does_not_answer_within_five_seconds_after_sleep(table: Table) -> None:

@@ -1,4 +1,4 @@
-"""Pages in a network that blocks WebSockets: they work, say that they are not live, and return when they can."""
+"""Pages in a network that blocks WebSockets from the start: they work, and say that they are not live."""
 
 import asyncio
 
@@ -6,21 +6,19 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import Table, Window
-from tests.browser.recording import RECORD, record
+from tests.browser.recording import RECORD, assert_once, heard, publish
 
-# A handshake that a proxy refuses: the browser asks for a path that is no WebSocket's, until `window.blocked` is false.
+# A handshake that a proxy refuses: the browser asks for a path that is no WebSocket's.
 BLOCK = """
-    window.blocked = true;
     const Real = window.WebSocket;
     window.WebSocket = class extends Real {
         constructor(url, protocols) {
-            super(window.blocked ? url.replace(/ws$/, "blocked") : url, protocols);
+            super(url.replace(/ws$/, "blocked"), protocols);
         }
     };
     window.rejections = [];
     window.addEventListener("unhandledrejection", ({ reason }) => window.rejections.push(String(reason)));
 """
-UNBLOCK = "() => { window.blocked = false; window.dispatchEvent(new Event('online')); }"
 
 
 async def assert_quiet(window: Window) -> None:
@@ -37,18 +35,13 @@ async def test_page_without_websockets_works_over_a_stream_and_says_that_it_is_n
     await expect(light).to_contain_text("Not live: connected without a WebSocket")
     await window.page.get_by_role("button", name="Raise the level of Emberford").click()
     await expect(window.page.locator(".entry-text").first).to_contain_text("You changed the level of Emberford")
-    await window.page.evaluate(RECORD, [f"campaign:{table.campaign}", "auto"])
-    heard = await record(window, table, 5)
+    await window.page.evaluate(RECORD, [table.room, "auto"])
+    offsets = await publish(table, 5)
+    record = await heard(window.page, offsets)
     await expect(light).to_be_visible()
-    await window.page.evaluate(UNBLOCK)
-    await expect(light).to_contain_text("Connected")
-    after = await record(window, table, 3)
 
-    assert heard["transports"] == ["sse"]
-    assert after["transports"][-1] == "websocket"
-    assert "connecting" not in after["states"][1:]
-    assert len(after["offsets"]) == 8
-    assert after["offsets"] == sorted(set(after["offsets"]))
+    assert_once(record, offsets)
+    assert record["transports"] == ["sse"]
     await assert_quiet(window)
 
 
@@ -58,21 +51,15 @@ async def test_page_without_websockets_and_streams_polls_and_says_that_it_is_not
     await window.page.route("**/sse", lambda _route: None)
     await window.sign_in("Owner")
     await window.open_campaign()
-    light = window.page.locator("#connection")
-    await expect(light).to_contain_text("Not live: asking for changes")
+    await expect(window.page.locator("#connection")).to_contain_text("Not live: asking for changes")
     await window.page.get_by_role("button", name="Raise the level of Emberford").click()
     await expect(window.page.locator(".entry-text").first).to_contain_text("You changed the level of Emberford")
-    await window.page.evaluate(RECORD, [f"campaign:{table.campaign}", "auto"])
-    heard = await record(window, table, 5)
-    await window.page.evaluate(UNBLOCK)
-    await expect(light).to_contain_text("Connected")
-    after = await record(window, table, 3)
+    await window.page.evaluate(RECORD, [table.room, "auto"])
+    offsets = await publish(table, 5)
+    record = await heard(window.page, offsets)
 
-    assert heard["transports"] == ["poll"]
-    assert after["transports"][-1] == "websocket"
-    assert "connecting" not in after["states"][1:]
-    assert len(after["offsets"]) == 8
-    assert after["offsets"] == sorted(set(after["offsets"]))
+    assert_once(record, offsets)
+    assert record["transports"] == ["poll"]
     await assert_quiet(window)
 
 
@@ -81,10 +68,12 @@ async def test_application_may_allow_only_one_way(table: Table, transport: str) 
     window = await table.window()
     await window.sign_in("Owner")
     await window.open_campaign()
-    await window.page.evaluate(RECORD, [f"campaign:{table.campaign}", transport])
-    heard = await record(window, table, 2)
+    await window.page.evaluate(RECORD, [table.room, transport])
+    offsets = await publish(table, 2)
+    record = await heard(window.page, offsets)
 
-    assert heard["transports"] == [transport]
+    assert_once(record, offsets)
+    assert record["transports"] == [transport]
     assert window.troubles == []
 
 
@@ -94,13 +83,12 @@ async def test_gateway_that_starts_again_costs_a_fallback_no_event(table: Table,
     window = await table.window(script=BLOCK)
     await window.sign_in("Owner")
     await window.open_campaign()
-    await window.page.evaluate(RECORD, [f"campaign:{table.campaign}", transport])
-    await record(window, table, 2)
+    await window.page.evaluate(RECORD, [table.room, transport])
+    offsets = await publish(table, 2)
+    await heard(window.page, offsets)
     await asyncio.to_thread(gateway.kill)
-    recording = asyncio.create_task(record(window, table, 3))
+    offsets += await publish(table, 3)
     await asyncio.to_thread(gateway.start)
-    heard = await recording
 
-    assert len(heard["offsets"]) == 5
-    assert heard["offsets"] == sorted(set(heard["offsets"]))
+    assert_once(await heard(window.page, offsets), offsets)
     await assert_quiet(window)

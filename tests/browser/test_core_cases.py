@@ -1,0 +1,181 @@
+"""What every browser must do with the page: sign in, hear, resume, fall back, and return to a WebSocket."""
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from beaconfire import demo
+from beaconfire.local_services import Plan, Services
+from beaconfire.nats_server import free_port
+from tests.browser.conftest import Table
+from tests.browser.recording import RECORD, assert_once, heard, publish, publishing
+from tests.browser.tabs import Tab
+from tests.forked import all_forked
+from tests.proxy import Proxy
+
+PORT = free_port()
+NO_PAUSES = "() => { Math.random = () => 0; }"
+ONLINE = "() => { window.dispatchEvent(new Event('online')); }"
+# Wait until the recording client is connected in this way.
+UNTIL_WAY = """(way) => new Promise((resolve) => {
+    const look = () => (window.client.status.transport === way ? resolve() : setTimeout(look, 20));
+    look();
+})"""
+LIGHT, NOTICE, FEED = "#connection", ".beaconfire-toast", ".entry-text"
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def browsers(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("tab", names, indirect=True)
+
+
+class Network(Proxy):
+    """The way to the gateway. It can block WebSockets and streams, as the proxies of some companies do."""
+
+    def __init__(self, gateway_port: int) -> None:
+        super().__init__(gateway_port, port=PORT, rewrite=self._pass_on)
+        self._blocked: tuple[str, ...] = ()
+
+    def block(self, *paths: str) -> None:
+        """End all connections. From now on, requests for these paths are answered with 404."""
+        self._blocked = paths
+        self.cut()
+
+    def unblock(self) -> None:
+        self._blocked = ()
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """Lose what is sent, and hold back what is received, until the end of the block. Connections stay open."""
+        self.swallow = lambda _chunk: True
+        self.flowing.clear()
+        try:
+            yield
+        finally:
+            self.swallow = lambda _chunk: False
+            self.flowing.set()
+
+    def _pass_on(self, chunk: bytes) -> bytes:
+        for path in self._blocked:
+            chunk = re.sub(rb"^(GET|POST) /%s " % path.encode(), rb"\1 /blocked ", chunk, count=1)
+        return chunk
+
+
+class NetworkTable(Table):
+    """The services, as they are reached through the network."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{PORT}/"
+
+    async def sign_in(self, tab: Tab, *, script: str = "() => {}") -> None:
+        """Sign in on the page as a user does, after a script has run there, and open the campaign."""
+        await tab.goto(self.url)
+        await tab.evaluate(script)
+        await tab.press(".person", "Owner")
+        await tab.press("a", demo.campaign.CAMPAIGN)
+        await tab.until("h3", "Emberford")
+
+
+@pytest.fixture(name="demo_services", scope="module")
+def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The whole set; its services answer pages that come through the network."""
+    people = [person.sign_in() for person in demo.PEOPLE]
+    plan = Plan(tmp_path_factory.mktemp("core"), gateways=1, origins=(f"http://127.0.0.1:{PORT}",), people=people)
+    whole = all_forked(Services(plan))
+    try:
+        whole.start()
+        yield whole
+    finally:
+        whole.kill()
+
+
+@pytest.fixture(name="table")
+async def _table(demo_services: Services, demo_campaign: str) -> NetworkTable:
+    return NetworkTable(demo_services, demo_campaign)
+
+
+@pytest.fixture(name="network")
+async def _network(demo_services: Services) -> AsyncIterator[Network]:
+    network = Network(demo_services.gateways[0].port)
+    async with network.running():
+        yield network
+
+
+@browsers("phone", "firefox")
+async def test_user_signs_in_hears_changes_and_misses_nothing_over_a_restart_and_without_a_network(
+    table: NetworkTable, network: Network, tab: Tab
+) -> None:
+    """While the browser knows that it is offline, attempts are not counted."""
+    gateway = table.services.gateways[0]
+    await table.sign_in(tab)
+    await tab.press("button[aria-label='Raise the level of Emberford']")
+    await tab.until(FEED, "You changed the level of Emberford")
+    await tab.evaluate(RECORD, [table.room, "websocket"])
+    async with publishing(table) as offsets:
+        await asyncio.to_thread(gateway.kill)
+        await tab.until(LIGHT, "Reconnecting (")
+        await tab.until(NOTICE, "The connection was lost. Trying to reconnect…")
+        await asyncio.to_thread(gateway.start)
+        await tab.until(LIGHT, "Connected")
+        await tab.until(NOTICE, "Connected again.")
+        with network.gone():
+            await tab.set_offline(True)
+            await tab.until(LIGHT, "Reconnecting (1 of 10)")
+        await tab.set_offline(False)
+        await tab.until(LIGHT, "Connected")
+    record = await heard(tab, offsets)
+
+    assert_once(record, offsets)
+    assert record["shown"][-2:] == ["Reconnecting (1 of 10)…", "Connected"]
+
+
+@browsers("chromium", "firefox")
+async def test_page_moves_from_websocket_to_stream_to_polls_and_back_with_one_cursor(
+    table: NetworkTable, network: Network, tab: Tab
+) -> None:
+    await table.sign_in(tab, script=NO_PAUSES)
+    await tab.evaluate(RECORD, [table.room, "auto"])
+    async with publishing(table) as offsets:
+        network.block("ws")
+        await tab.until(LIGHT, "Not live: connected without a WebSocket")
+        await tab.evaluate(UNTIL_WAY, "sse")
+        network.block("ws", "sse")
+        await tab.until(LIGHT, "Not live: asking for changes")
+        await tab.evaluate(UNTIL_WAY, "poll")
+        network.unblock()
+        await tab.evaluate(ONLINE)
+        await tab.until(LIGHT, "Connected")
+        await tab.evaluate(UNTIL_WAY, "websocket")
+    record = await heard(tab, offsets)
+
+    assert_once(record, offsets)
+    assert record["transports"] == ["websocket", "sse", "poll", "websocket"]
+    assert record["states"][-2:] == ["connected", "connected"]  # the polls went on until the WebSocket was there
+
+
+@browsers("chromium")
+async def test_page_hears_everything_once_on_a_slow_network_that_stalls_and_breaks(
+    table: NetworkTable, network: Network, tab: Tab
+) -> None:
+    """Each packet takes a while, a lost one takes much longer, and connections are cut."""
+    chance = random.Random(17)
+    await table.sign_in(tab, script=NO_PAUSES)
+    await tab.evaluate(RECORD, [table.room, "auto"])
+    network.delay_s = lambda: chance.choice([0.02, 0.05, 0.1, 0.1, 0.6])
+    async with publishing(table) as offsets:
+        for _ in range(3):
+            await heard(tab, await publish(table, 1))
+            network.cut()
+        await heard(tab, await publish(table, 1))
+    network.delay_s = lambda: 0.0
+    record = await heard(tab, offsets)
+    await tab.until(LIGHT, "Connected")
+
+    assert_once(record, offsets)
+    assert record["transports"] == ["websocket"] * 4
