@@ -18,7 +18,7 @@ fetched = || { echo "$(1) could not be downloaded (see above). Check the network
 containers = if timeout 10 docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory test-containers; else \
 	echo "The tests of containers were left out, because no Docker engine is reachable. make test-containers installs one and runs them."; fi
 
-.PHONY: help setup up test test-containers check format generate migration faults bench wheels packages browser postgresql languages proxies monitoring clean
+.PHONY: help setup up test test-containers check format generate migration faults bench wheels packages record browser postgresql languages proxies monitoring clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ packages: clients/js/node_modules/.package-lock.json clients/react/node_modules/
 	@mkdir -p dist
 	@for one in js react; do (cd clients/$$one && npm pack --silent --pack-destination ../../dist >/dev/null) || exit 1; done
 	@echo "The packages are in $(CURDIR)/dist"
+
+record: setup ## record a release, against which the next version is tested: COMMIT=…
+	@UV=$(UV) $(RUN) python -m scripts.record_release "$(COMMIT)"
 
 clean: ## remove installed tools, caches, and the data of `make up`
 	@rm -rf clients/*/node_modules clients/*/types clients/react/test/react18/node_modules dist .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

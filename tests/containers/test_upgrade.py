@@ -10,14 +10,12 @@ from tests.architecture.sources import ROOT
 from tests.containers import engine
 from tests.containers.deployment import IMAGES, Deployment, documented
 from tests.containers.story import Story
-
-BEFORE = "450676fd004dc9ae08066858b187dc96cb7ffdc1"
-"""The version before. Each release sets this to the commit of the last one."""
+from tests.upgrade import release
 
 
 def tree_before(folder: Path) -> Path:
     """Write the files of the version before."""
-    archive = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, capture_output=True, check=False)
+    archive = subprocess.run(["git", "archive", release.COMMIT], cwd=ROOT, capture_output=True, check=False)
     assert archive.returncode == 0, f"{archive.stderr.decode()}This test needs the history: git fetch --unshallow"
     folder.mkdir()
     subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)

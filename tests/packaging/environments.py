@@ -1,17 +1,12 @@
 """Wheels of the workspace, and environments with nothing in them but some of these wheels and what they need."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from scripts.uv import uv
 from tests.architecture.sources import ROOT
-
-
-def uv() -> str:
-    """Return the path of uv: the one that started the tests, the machine's, or the copy that `make setup` made."""
-    return os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
 
 
 def build_wheels(folder: Path) -> Path:
