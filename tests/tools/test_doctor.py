@@ -12,7 +12,7 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from beaconfire import broker_config, diagnosis
-from beaconfire.broker_users import password_variable
+from beaconfire.broker_users import USER_INFO, password_variable
 from beaconfire.diagnosis import Check, Facts
 from beaconfire.doctor import CannotDiagnose, Deployment, diagnose, renew_epoch
 from beaconfire.nats_server import NatsServer, free_port
@@ -39,9 +39,12 @@ def _watched(tmp_path: Path) -> Iterator[NatsServer]:
 async def test_doctor_finds_nothing_wrong_with_a_broker_as_shipped(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup:
         await declare_stream(setup)
-    checks = await looked_at(watched, passwords=watched.passwords)
-    at_home = await looked_at(watched, environment="development")
+        before = watched.log_path.stat().st_size
+        checks = await looked_at(watched, passwords=watched.passwords)
+        at_home = await looked_at(watched, environment="development")
+    logged = watched.log_path.read_text()[before:]
 
+    assert [line for line in logged.splitlines() if "[ERR]" in line or "[WRN]" in line] == []
     assert names(checks, "wrong") == set()
     assert names(checks, "warning") == {"replicas", *diagnosis.DURABLES}
     assert names(checks, "unseen") == {"readiness"}
@@ -184,6 +187,20 @@ async def test_doctor_reports_permissions_of_a_version_before_that_had_fewer_way
         "may not write records of gateways, may not ask gateways, may not say who is present"
     )
     assert "beaconfire broker config" in checks["user gateway"].advice
+
+
+async def test_doctor_says_that_the_brokers_configuration_is_older_than_this_version(watched: NatsServer) -> None:
+    """In it, no user may ask what it may do."""
+    async with connected(watched, "setup") as setup:
+        await declare_stream(setup)
+    config = watched.folder / "nats-server.conf"
+    config.write_text(config.read_text().replace(f', "{USER_INFO}"', ""))
+    await asyncio.to_thread(watched.reload)
+    checks = await looked_at(watched, passwords=watched.passwords)
+
+    assert names(checks, "wrong") == {f"user {name}" for name in watched.passwords}
+    assert checks["user auth"].found == "may not ask what it may do"
+    assert "beaconfire broker config" in checks["user auth"].advice
 
 
 def facts(**seen: Any) -> Facts:

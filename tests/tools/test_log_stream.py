@@ -106,21 +106,3 @@ def test_repeated_lines_are_shown_once_and_counted() -> None:
     assert screen.text.count("listening") == 1
     assert "(and 3 more times)" in screen.text
     assert "stopping" in screen.text
-
-
-DOCTORS = (
-    '127.0.0.1:41590 - cid:38 - "v2.16.0:python3:doctor" - "$G/user:auth" - Publish Violation - Subject "live.doctor"',
-    '127.0.0.1:41590 - cid:38 - "v2.16.0:python3:doctor" - "$G/user:a" - Subscription Violation - Subject ">", SID 1',
-)
-
-
-def test_permission_errors_caused_by_doctor_are_hidden_and_others_are_shown() -> None:
-    screen = Screen()
-
-    for text in DOCTORS:
-        screen.stream.show("broker", f"[4711] 2026/11/21 10:00:00.123456 [ERR] {text}")
-    assert screen.text == ""
-
-    screen.stream.show("broker", f"[4711] 2026/11/21 10:00:00.123456 [ERR] {DOCTORS[0].replace(':doctor', ':weather')}")
-    assert "error" in screen.text
-    assert "weather" in screen.text

@@ -34,6 +34,8 @@ from beaconfire_kit.sending import SENDING_QUEUE
 from beaconfire_kit.subjects import MEMBERSHIP, RESERVED_KINDS
 
 PUBLISHER = "publisher"
+USER_INFO = "$SYS.REQ.USER.INFO"
+"""Every user may ask the broker what it may do. `beaconfire doctor` does, as each of them."""
 
 _PUSHES = (CATALOGUE, f"$KV.{BUCKET}.>")
 """What writes a revision of the catalogue, and the marker that commits it."""
@@ -212,7 +214,7 @@ def users(roots: Iterable[str] = (), publishers: Sequence[Publisher] = ()) -> tu
     """
     kinds = sorted({*BUILT_IN_ROOTS, *roots})
     ours = tuple(_in_every_root(user, kinds) if user.name == PUBLISHER else user for user in _OURS)
-    return _protected((*ours, *map(_row, publishers)))
+    return _protected(tuple(replace(one, publish=(*one.publish, USER_INFO)) for one in (*ours, *map(_row, publishers))))
 
 
 def _in_every_root(user: BrokerUser, kinds: Iterable[str]) -> BrokerUser:

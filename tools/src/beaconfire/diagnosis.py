@@ -57,13 +57,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class LoginProbe:
-    """The result of trying a broker user's permissions. `why` is the reason if it could not be tried."""
+    """What a broker user may do, compared with what it should. `why` is the reason if that is not known."""
 
     user: str
     opened: tuple[str, ...] = ()
-    """Actions that it was able to do, but must not."""
+    """Actions that it may do, but must not."""
     shut: tuple[str, ...] = ()
-    """Actions that it was not able to do, but must."""
+    """Actions that it may not do, but must be able to do."""
     why: str | None = None
 
 
@@ -99,7 +99,8 @@ class Facts:
     account: Mapping[str, Any] | None = None
     varz: tuple[Mapping[str, Any], ...] = ()
     """The monitoring pages of the servers that answered."""
-    open_to_all: bool | None = None
+    open_to_all: bool = False
+    """Whether the broker accepts clients without a user."""
     logins: tuple[LoginProbe, ...] = ()
     services: tuple[Readiness, ...] = ()
     outboxes: tuple[OutboxSeen, ...] = ()
@@ -180,8 +181,6 @@ def _sync(name: str, config: Mapping[str, Any], facts: Facts) -> Check:
 
 
 def _passwords(facts: Facts) -> Check:
-    if facts.open_to_all is None:
-        return Check("broker", "passwords", "unseen", facts.unseen.get("open_to_all", "not tried"))
     if facts.open_to_all:
         advice = "configure the users of deploy/nats: any client may publish and read everything"
         verdict: Verdict = "warning" if facts.development else "wrong"
@@ -196,7 +195,7 @@ def _login(login: LoginProbe) -> Check:
     if login.opened or login.shut:
         found = [f"may {what}" for what in login.opened] + [f"may not {what}" for what in login.shut]
         return Check("broker", name, "wrong", ", ".join(found), advice)
-    return Check("broker", name, "ok", "may do only what it should, as far as was tried")
+    return Check("broker", name, "ok", "may do what it should, and nothing that only others may")
 
 
 def _stream(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Seque
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,44 +23,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from beaconfire import catalogue_diagnosis, outboxes
-from beaconfire.broker_users import PUBLISHER, USERS, Publisher, password_variable
+from beaconfire import broker_permissions, catalogue_diagnosis, outboxes
+from beaconfire.broker_permissions import CannotAsk, MayNotAsk, Permissions, look_at_logins
+from beaconfire.broker_users import USER_INFO, USERS, Publisher, password_variable
 from beaconfire.catalogue_diagnosis import CatalogueSeen
-from beaconfire.diagnosis import BROKER_CONFIG, Check, Facts, LoginProbe, Readiness, Verdict, examine, parse_time, worst
+from beaconfire.diagnosis import BROKER_CONFIG, Check, Facts, Readiness, Verdict, examine, parse_time, worst
 from beaconfire_kit import broker
 from beaconfire_kit.broker import (
     ANCHOR,
     BUILT_IN_ROOTS,
-    CATALOGUE,
     DEADLETTERS,
-    GATEWAY_PREFIX,
-    PRESENCE_PREFIX,
     STREAM,
     STREAM_NOT_FOUND,
     TICK,
 )
-from beaconfire_kit.catalogue_store import BUCKET, KV_STREAM
+from beaconfire_kit.catalogue_store import KV_STREAM
 from beaconfire_kit.fetching import FetchFailed, ask, fetch
 from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.progress import STUCK_S
 from beaconfire_kit.seams.nats_connection import Connection, PublishDenied, server_info
 from beaconfire_kit.settings import Settings
-from beaconfire_kit.subjects import membership_of
 
 CONNECT_S = 10.0
 ANSWER_S = 5.0
 HTTP_S = 5.0
 MAX_PAGE_BYTES = 16 * 1024 * 1024
-GATEWAY = "gateway"
-_PUSHERS = ("setup", "catalogue")
-_PUSHES = (CATALOGUE, f"$KV.{BUCKET}.doctor")
-_KEEPS = tuple(f"$KV.{bucket}.doctor" for bucket in BUCKETS)
-_ASKS = f"{GATEWAY_PREFIX}doctor.ask.doctor"
-_ASKS_WHO = f"{PRESENCE_PREFIX}doctor.ask"
-"""Questions to a gateway process that does not exist."""
-_MEMBERSHIP = "campaign.doctor.member.doctor"
-_NOT_STORED = {"Nats-Expected-Stream": "none"}
-"""With this header no stream stores a message. The broker has checked the permission before it looks at it."""
 
 
 class CannotDiagnose(Exception):
@@ -347,8 +335,8 @@ async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSess
         consumers=consumers,
         account=_found(account, "account", seen),
         varz=tuple(page for page in pages if page is not None),
-        open_to_all=await seen.get("open_to_all", _is_open(settings)),
-        logins=await _probe_logins(settings, deployment, roots),
+        open_to_all=not server_info(asked.nc).get("auth_required", False),
+        logins=await look_at_logins(partial(_ask_as, settings), deployment.passwords, deployment.publishers, roots),
         services=tuple(await asyncio.gather(*(_readiness(http, url) for url in deployment.services))),
         outboxes=tuple([box for box in boxes if box is not None]),
         unseen=seen.why,
@@ -410,83 +398,18 @@ async def _page(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
     return page
 
 
-async def _is_open(settings: Settings) -> bool:
-    """Return whether the broker accepts clients without a user."""
-    nobody = settings.model_copy(update={"nats_user": "", "nats_password": SecretStr("")})
-    try:
-        async with _connected(nobody):
-            return True
-    except CannotDiagnose as error:
-        if "does not accept" in str(error):
-            return False
-        raise
-
-
-async def _probe_logins(settings: Settings, deployment: Deployment, roots: Collection[str]) -> tuple[LoginProbe, ...]:
-    passwords = deployment.passwords
-    if not passwords:
-        return ()
-    subtrees = {publisher.name: publisher.subtrees for publisher in deployment.publishers}
-    subtrees[PUBLISHER] = tuple(f"{kind}.>" for kind in sorted(roots))
-    subtrees["auth"] = tuple(membership_of(kind) for kind in sorted(roots) if kind != "user")
-    names = dict.fromkeys([*(user.name for user in USERS), *subtrees])
-    return tuple(
-        await asyncio.gather(
-            *(_probe_login(settings, name, passwords.get(name), subtrees.get(name, ())) for name in names)
-        )
-    )
-
-
-async def _probe_login(settings: Settings, user: str, password: str | None, subtrees: Sequence[str]) -> LoginProbe:
-    """Try, as this user, what it must be able to do and what it must not. Nothing of it has an effect."""
-    if not password:
-        return LoginProbe(user, why="its password was not given")
+async def _ask_as(settings: Settings, user: str, password: str) -> Permissions:
+    """Ask the broker as this user what it may do. Raises CannotAsk, MayNotAsk."""
     theirs = settings.model_copy(update={"nats_user": user, "nats_password": SecretStr(password)})
     try:
         async with _connected(theirs) as one:
-            await one.nc.publish("live.doctor", b"")  # a gateway drops messages that the stream did not send
-            for subject in (*_PUSHES, *_KEEPS, _MEMBERSHIP, *map(_example, subtrees)):
-                await one.nc.publish(subject, b"", headers=_NOT_STORED)
-            for subject in (_ASKS, _ASKS_WHO):
-                await one.nc.publish(subject, b"")
-            for subject in (">", "live.>"):
-                await one.nc.subscribe(subject, cb=_ignore)
-            for _ in range(2):  # nats-py's first ping may overtake what is still to be written
-                await one.nc.flush(timeout=int(one.answer_s))
-            opened = {
-                "publish live.>": not one.was_refused("live.doctor"),
-                "subscribe to everything": not one.was_refused(">"),
-                "subscribe to live.>": user != GATEWAY and not one.was_refused("live.>"),
-                "change members": user != "auth" and not one.was_refused(_MEMBERSHIP),
-                "push a catalogue": user not in _PUSHERS and not all(map(one.was_refused, _PUSHES)),
-                "write records of gateways": user != GATEWAY and not all(map(one.was_refused, _KEEPS)),
-                "ask gateways": user != GATEWAY and not one.was_refused(_ASKS),
-                "say who is present": user != GATEWAY and not one.was_refused(_ASKS_WHO),
-            }
-            shut = {
-                "subscribe to live.>": user == GATEWAY and one.was_refused("live.>"),
-                "push a catalogue": user in _PUSHERS and any(map(one.was_refused, _PUSHES)),
-                "write records of gateways": user == GATEWAY and any(map(one.was_refused, _KEEPS)),
-                "ask gateways": user == GATEWAY and one.was_refused(_ASKS),
-                "say who is present": user == GATEWAY and one.was_refused(_ASKS_WHO),
-                **{f"publish on {subtree}": one.was_refused(_example(subtree)) for subtree in subtrees},
-            }
-    except (CannotDiagnose, nats.errors.Error) as error:
-        return LoginProbe(user, why=str(error) or type(error).__name__)
-    return LoginProbe(user, _names(opened), _names(shut))
-
-
-def _example(pattern: str) -> str:
-    """Return a subject inside a pattern, which no real thing has."""
-    return pattern.replace("*", "doctor").replace(">", "doctor.doctor")
-
-
-def _names(chosen: Mapping[str, bool]) -> tuple[str, ...]:
-    return tuple(name for name, is_so in chosen.items() if is_so)
-
-
-async def _ignore(_message: Any) -> None:
-    return
+            asking = broker_permissions.ask(one.nc, one.answer_s)
+            permissions: Permissions = await one.unless_refused(asking, USER_INFO)
+            return permissions
+    except _NotAllowed:
+        raise MayNotAsk from None
+    except (CannotDiagnose, TimeoutError) as error:
+        raise CannotAsk(str(error) or type(error).__name__) from None
 
 
 async def _readiness(http: aiohttp.ClientSession, url: str) -> Readiness:
