@@ -61,8 +61,8 @@ def envelope(id_: str, campaign_id: str = "c1") -> Envelope:
 async def commit_all(database: Database, box: Outbox, envelopes: Sequence[Envelope]) -> None:
     """Commit events in one transaction and wake the relay."""
     async with database.writing() as tx:
-        await box.add(tx, envelopes)
-    box.wake()
+        added = await box.add(tx, envelopes)
+    box.wake(added)
 
 
 async def heard(ids: "asyncio.Queue[str]", count: int) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from beaconfire_kit import broker, relay
 from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.database import Database
 from beaconfire_kit.lease import LEASE
-from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.outbox import Added, Outbox
 from beaconfire_kit.relay import KEEP, Relay
 from beaconfire_kit.stream_setup import declare_stream
 from tests.conftest import connected
@@ -67,6 +68,23 @@ async def _stored(stream: NatsServer) -> AsyncIterator["asyncio.Queue[str]"]:
         yield ids
 
 
+@asynccontextmanager
+async def reopened(database: Database) -> AsyncIterator[Database]:
+    """The same database, as another process opens it."""
+    again = Database(database.url.render_as_string(hide_password=False))
+    try:
+        yield again
+    finally:
+        await again.close()
+
+
+async def until_idle(relay: Relay) -> None:
+    """Wait until a relay has nothing in flight and reads no rows."""
+    async with asyncio.timeout(PATIENCE_S):
+        while relay._sending or relay._is_looking or relay.outbox.committed.is_set():
+            await asyncio.sleep(0)
+
+
 async def commit(database: Database, box: Outbox, *ids: str) -> None:
     """Commit events of one root in one transaction."""
     await commit_all(database, box, [envelope(id_) for id_ in ids])
@@ -83,6 +101,54 @@ async def test_committed_events_are_stored_in_the_order_of_their_rows(
         await commit(database, box, *ids[200:])
 
         assert await heard(stored, 250) == ids
+
+
+async def test_relay_takes_over_what_its_own_process_commits_but_leaves_no_row_of_another_behind(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
+    box = Outbox(database, ROWS)
+    taken: list[bool] = []
+    async with relaying(box, nc, poll_s=10 * PATIENCE_S) as sender, reopened(database) as others:
+
+        def hand_over(added: Added) -> bool:
+            taken.append(sender.take_over(added))
+            return taken[-1]
+
+        await commit(database, box, "read")
+        assert await heard(stored, 1) == ["read"]
+        await until_idle(sender)
+        box.hand_over = hand_over
+        for id_ in ("taken over", "also taken over"):
+            await commit(database, box, id_)
+            assert await heard(stored, 1) == [id_]
+            await until_idle(sender)
+        async with others.writing() as tx:
+            await Outbox(others, ROWS).add(tx, [envelope("of another process")])  # which wakes nobody
+        await commit(database, box, "behind it")
+        found = await heard(stored, 2)
+
+    assert found == ["of another process", "behind it"]
+    assert taken == [True, True, False]
+
+
+async def test_event_behind_one_in_flight_is_sent_as_soon_as_that_is_acknowledged(
+    database: Database, nc: Client, stream: NatsServer, stored: "asyncio.Queue[str]"
+) -> None:
+    box = Outbox(database, ROWS)
+    async with relaying(box, nc, poll_s=10 * PATIENCE_S) as sender:
+        await commit(database, box, "e1")
+        await heard(stored, 1)
+        stream.freeze()
+        try:
+            for id_ in ("e2", "e3"):
+                await commit(database, box, id_)
+                async with asyncio.timeout(PATIENCE_S):
+                    while "campaign.c1" not in sender._sending or box.committed.is_set():
+                        await asyncio.sleep(0)
+        finally:
+            stream.thaw()
+
+        assert await heard(stored, 2) == ["e2", "e3"]
 
 
 @on_both_databases

@@ -191,7 +191,8 @@ async def test_backlog_is_stored_once_and_in_order_although_the_broker_is_killed
 ) -> None:
     box = Outbox(database, ROWS)
     ids = [f"e{number}" for number in range(5 * MAX_MESSAGES)]
-    await commit(database, box, [(id_, f"campaign.c{number % 3}.state", b"{}") for number, id_ in enumerate(ids)])
+    roots = 3
+    await commit(database, box, [(id_, f"campaign.c{number % roots}.state", b"{}") for number, id_ in enumerate(ids)])
     async with relaying(box, nc):
         for _ in range(3):
             marked = len(list(filter(None, await column(database, "published_at"))))
@@ -203,8 +204,9 @@ async def test_backlog_is_stored_once_and_in_order_although_the_broker_is_killed
         found = await offsets(database)
 
     known = [offset for offset in found if offset is not None]
-    assert sorted(set(known)) == known
-    assert len(known) == len(ids)
+    assert len(set(known)) == len(ids)
+    for root in range(roots):  # events of different roots may be in another order, if their batch was not acknowledged
+        assert sorted(known[root::roots]) == known[root::roots]
 
 
 async def test_root_that_is_never_acknowledged_does_not_spoil_the_batches_of_others(

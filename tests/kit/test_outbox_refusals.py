@@ -190,7 +190,7 @@ async def test_headers_count_against_the_largest_payload(stream: NatsServer, spa
 @on_both_databases
 async def test_set_aside_events_are_kept_however_old_and_can_be_dropped(database: Database) -> None:
     async with database.writing() as tx:
-        for id_ in ("kept", "dropped"):
+        for id_ in ("dropped", "kept"):
             row = {
                 "event_id": id_,
                 "subject": "campaign.c1.state",

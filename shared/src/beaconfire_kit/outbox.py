@@ -5,17 +5,19 @@
 
     async with database.writing() as tx:
         await tx.execute(insert(QUESTS).values(quest))
-        await outbox.add(tx, [Envelope(QuestUpdated(...), metadata)])
-    outbox.wake()
+        added = await outbox.add(tx, [Envelope(QuestUpdated(...), metadata)])
+    outbox.wake(added)
     cursor = await outbox.cursor_of(envelope.message_id, timeout_s=2)     # if the caller needs to know
 
 An event starts to exist when its transaction commits, and at no other moment. `beaconfire_kit.relay` then publishes it.
 """
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy import Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,7 +30,23 @@ from beaconfire_kit.lease import LEASE, Lease
 from beaconfire_kit.position import Position
 
 LOOK_S = 0.03
+AWAITED_S = 1.0
+"""How long another process is taken to wait for the cursor of an event that it announced."""
 REMEMBERED = 10_000
+
+
+class AddedRow(NamedTuple):
+    """An event's row, as it was written."""
+
+    id: int
+    event_id: str
+    subject: str
+    body: bytes
+    created_at: datetime
+
+
+Added = Sequence[AddedRow]
+"""What a transaction has written, in the order of the rows."""
 
 
 class Outbox:
@@ -37,42 +55,57 @@ class Outbox:
     def __init__(self, database: Database, rows: Table) -> None:
         self.database = database
         self.rows = rows
+        self._insert = insert(rows).returning(rows.c.id, sort_by_parameter_order=True)
         self.lease = Lease(database, rows.metadata.tables[LEASE])
         """Held if the relay of this process is the one that publishes."""
         self.position = Position()
         self.committed = asyncio.Event()
         """Set when there may be something to publish."""
+        self.hand_over: Callable[[Added], bool] = lambda _: False
+        """Set by a relay in this process: takes rows after their commit, or returns False if it has to read them."""
         self.is_unannounced = False
         """Whether events were committed here that the relay of another process may not have heard of."""
+        self.awaited_until = 0.0
+        """Until when (monotonic seconds) another process may wait for the cursors of its events."""
+        self.hurry = asyncio.Event()
+        """Set when events should be marked soon."""
         self._cursors: OrderedDict[str, Cursor | None] = OrderedDict()
         self._waiting: dict[str, asyncio.Future[Cursor | None]] = {}
 
-    async def add(self, tx: AsyncConnection, envelopes: Sequence[Envelope]) -> list[int]:
-        """Write events in the caller's transaction. Call `wake` after the commit. Returns the bytes of each.
+    async def add(self, tx: AsyncConnection, envelopes: Sequence[Envelope]) -> Added:
+        """Write events in the caller's transaction. Call `wake` with the result after the commit.
 
         Raises InvalidEvent for an event that is too large. The broker would refuse it when it is too late to undo the
         change.
         """
         if not envelopes:
-            return []
+            return ()
         now = datetime.now(UTC)
-        bodies = [one.encode() for one in envelopes]
-        await tx.execute(
-            insert(self.rows),
-            [
-                {"event_id": one.message_id, "subject": one.subject, "body": body, "created_at": now}
-                for one, body in zip(envelopes, bodies, strict=True)
-            ],
-        )
-        return [len(body) for body in bodies]
+        values = [
+            {"event_id": one.message_id, "subject": one.subject, "body": one.encode(), "created_at": now}
+            for one in envelopes
+        ]
+        ids = (await tx.execute(self._insert, values)).scalars()
+        return [AddedRow(id_, **row) for id_, row in zip(ids, values, strict=True)]  # type: ignore[arg-type]
 
-    def wake(self) -> None:
-        """Wake the relay after a commit here. Without this, the relay finds the events within a second."""
+    def wake(self, added: Added = ()) -> None:
+        """Wake the relay after a commit here. Without this, the relay finds the events within a second.
+
+        `added` is what `add` returned. With it, a relay in this process need not read the rows.
+        """
+        if added and self.hand_over(added):
+            return
         self.is_unannounced = True
         self.committed.set()
 
-    def woken(self) -> None:
-        """Wake the relay after a commit that another process announced."""
+    def woken(self, *, is_awaited: bool) -> None:
+        """Wake the relay after a commit that another process announced.
+
+        With `is_awaited` that process waits for the cursors of its events (`cursor_of`).
+        """
+        if is_awaited:
+            self.awaited_until = time.monotonic() + AWAITED_S
+            self.hurry.set()
         self.committed.set()
 
     async def cursor_of(self, event_id: str, timeout_s: float) -> Cursor | None:

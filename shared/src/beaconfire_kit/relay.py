@@ -8,6 +8,9 @@ a time.
 An event that the broker refuses is set aside: `refused` keeps the reason, operators see it, and `beaconfire outbox` can
 send it again. Roots never wait for one another: while an event of one root is not acknowledged, other roots go on.
 
+A process that commits to SQLite hands its rows over, and the relay publishes them without reading them again
+(`Relay.take_over`). All other rows are read.
+
 If many events wait, they are published in atomic batches, because the broker then syncs its disk four times for each
 batch, and not once for each event (docs/adr/0083). A batch that the broker does not store is published event by event.
 
@@ -18,6 +21,7 @@ harm: each sends the events of a root in order, and the broker stores each once.
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,13 +31,13 @@ from typing import Any, NamedTuple
 
 import nats.errors
 from nats.aio.client import Client
-from sqlalchemy import Row, bindparam, delete, select, update
+from sqlalchemy import Row, bindparam, delete, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from beaconfire_kit import atomic_batch, broker, logs, lookup, metrics
 from beaconfire_kit.database import DatabaseAway
 from beaconfire_kit.lease import LeaseLost
-from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.outbox import Added, AddedRow, Outbox
 from beaconfire_kit.outbox_table import Waiting, first_pair, root_of, survey
 from beaconfire_kit.reading import ReadFailed
 
@@ -79,8 +83,12 @@ IN_FLIGHT = 32
 """Events in flight at a time, each of another root. The broker syncs its disk for every one."""
 GATHER_S = 0.01
 """How long a batch may take before the relay looks for the next rows, of roots without an event in flight."""
-MARK_S = 0.05
+MARK_S = 0.5
 """How long acknowledged rows are gathered before they are marked: one transaction, and one sync, for all of them."""
+MARK_SOON_S = 0.05
+"""The same while another process waits for marks, because it needs the offsets of its events."""
+MARK_FROM = 100
+"""As many acknowledged rows are marked soon."""
 POLL_S = 1.0
 """How often the relay looks for rows that it was not notified of, and counts the waiting rows."""
 SEND_S = 2.0
@@ -98,6 +106,8 @@ STREAM_TIMEOUT_S = 2.0
 MAX_UNMARKED = 1_000
 """Rows that were sent and cannot be marked, because the database can be read but not written."""
 FORGET_EVERY_S = 600.0
+UNAWAITED = b"unawaited"
+"""Published to wake the relay of another process, if this one does not wait for the cursors of its events."""
 KEEP = timedelta(days=8)
 """Longer than the stream keeps events, so that a lost stream can be distinguished from a lost row."""
 
@@ -120,7 +130,9 @@ class _Mark(NamedTuple):
     refusal: str | None
 
 
-_Lines = Mapping[str, Sequence[Row[Any]]]
+_Row = AddedRow | Row[Any]
+_Line = Sequence[_Row]
+_Lines = Mapping[str, _Line]
 """The next rows of each root, in order."""
 
 
@@ -151,6 +163,10 @@ class Relay:
         self._surely_known = timedelta(seconds=duplicate_window_s / 2)
         self._unmarked: dict[int, _Mark] = {}
         self._to_mark = asyncio.Event()
+        self._nc: Client | None = None  # while `run` runs
+        self._is_looking = False
+        self._known_to: int | None = None  # all rows up to this id were read or taken over, except those of
+        self._unread: set[str] = set()  # these roots
         self._sending: dict[str, asyncio.Task[bool]] = {}  # by root
         self._in_trouble: dict[str, _Trouble] = {}  # by root
         self._free = asyncio.Semaphore(IN_FLIGHT)
@@ -202,6 +218,8 @@ class Relay:
 
         If another process holds the lease, that process hears of new rows on the subject `wake`.
         """
+        self._nc = nc
+        self.outbox.hand_over = self.take_over
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_marking(), name="marks")
@@ -217,7 +235,29 @@ class Relay:
                     except TimeoutError:
                         pass
         finally:
+            self._nc = None
             await self._end_sending()
+
+    def take_over(self, added: Added) -> bool:
+        """Publish rows that this process has just committed. Return False if that needs a look at the other rows.
+
+        No earlier row of the root may be left behind. SQLite numbers rows in the order of their commits. So if the
+        first row is the next one after all that are known, no other process has committed a row in between. PostgreSQL
+        gives no such order.
+        """
+        nc, lines = self._nc, _by_root(added)
+        if nc is None or not nc.is_connected or self._is_looking or not self._database.is_sqlite:
+            return False
+        if self._known_to is None or added[0].id != self._known_to + 1:
+            return False
+        if len(added) >= ATOMIC_FROM or len(self._unmarked) >= self._max_unmarked:
+            return False
+        if not lines.keys().isdisjoint(self._unread | self._sending.keys()):
+            return False
+        self._known_to = added[-1].id
+        for root, line in lines.items():
+            self._start(self._send_at_once(nc, line), root)
+        return True
 
     async def _relay_waiting(self, nc: Client, wake: str | None) -> None:
         try:
@@ -239,12 +279,17 @@ class Relay:
         await asyncio.gather(*sending, return_exceptions=True)
 
     async def _keep_marking(self) -> None:
-        """Mark acknowledged events, at the earliest `MARK_S` seconds later, so that many share a transaction."""
+        """Mark acknowledged events some time later, so that many share a transaction."""
         while True:
             broker.check_cancelled()
             await self._to_mark.wait()
             self._to_mark.clear()
-            await asyncio.sleep(MARK_S)
+            if time.monotonic() > self.outbox.awaited_until:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(MARK_S):
+                        await self.outbox.hurry.wait()
+            self.outbox.hurry.clear()
+            await asyncio.sleep(MARK_SOON_S)
             try:
                 await self._mark()
             except Exception as error:
@@ -293,19 +338,26 @@ class Relay:
             return False
         if len(self._unmarked) >= self._max_unmarked:
             await self._mark()
-        began = time.monotonic()
-        rows, is_all = await self._first_in_line()
-        lines = _by_root(rows)
-        if is_all:
-            self._in_trouble = {
-                root: one for root, one in self._in_trouble.items() if one.until > began or root in lines
-            }
-        if not lines or not await self._lease.take():
-            return False
-        old = {root: line for root, line in lines.items() if any(map(self._is_old, line))}
-        if old:
-            self._start(self._find_and_send(nc, old), *old)
-        self._start_sending(nc, {root: line for root, line in lines.items() if root not in old})
+        self._is_looking = True
+        try:
+            began = time.monotonic()
+            rows, is_all = await self._first_in_line()
+            lines = _by_root(rows)
+            if is_all:
+                self._in_trouble = {
+                    root: one for root, one in self._in_trouble.items() if one.until > began or root in lines
+                }
+            if not lines:
+                return False
+            if not await self._lease.take():
+                self._known_to = None  # another process publishes what was read
+                return False
+            old = {root: line for root, line in lines.items() if any(map(self._is_old, line))}
+            if old:
+                self._start(self._find_and_send(nc, old), *old)
+            self._start_sending(nc, {root: line for root, line in lines.items() if root not in old})
+        finally:
+            self._is_looking = False
         await self._gather()
         return not is_all and not (self._in_trouble and self._acknowledged_at < began)
 
@@ -337,10 +389,13 @@ class Relay:
             if self._sending.get(root) is sending:  # it may have started others for its roots
                 del self._sending[root]
         if sending.cancelled():
+            self._known_to = None
             return
         if (error := sending.exception()) is not None:
             log.error("could not send events, trying again", error=type(error).__name__, exc_info=error)
-        elif not sending.result():
+        if error is not None or not sending.result() or not self._in_trouble.keys().isdisjoint(roots):
+            self._unread.update(roots)
+        if error is None and not self._unread.isdisjoint(roots):
             self._committed.set()
 
     async def _gather(self) -> None:
@@ -364,7 +419,13 @@ class Relay:
             waiting = waiting.where(root_of(self._rows.c.subject).not_in(busy))
         async with self._database.reading() as connection:
             found = (await connection.execute(waiting.order_by(self._rows.c.id).limit(limit))).all()
-        return [row for row in found if row.id not in known], len(found) < limit
+        is_all = len(found) < limit
+        if not is_all:
+            self._known_to = None
+        elif found:
+            self._known_to = max(self._known_to or 0, found[-1].id)
+        self._unread = set(busy)
+        return [row for row in found if row.id not in known], is_all
 
     async def _keep_counting(self) -> None:
         """Keep counting the events that wait and those that were refused."""
@@ -405,7 +466,7 @@ class Relay:
         self._start_sending(nc, _by_root(row for row in rows if row.event_id not in stored), looked_up=True)
         return True
 
-    async def _send(self, nc: Client, line: Sequence[Row[Any]], *, looked_up: bool) -> bool:
+    async def _send(self, nc: Client, line: _Line, *, looked_up: bool) -> bool:
         """Publish the rows of a root, one at a time, up to the first that is not acknowledged.
 
         `looked_up` means that old ones are known not to be in the stream. Returns False if rows are left that can be
@@ -419,6 +480,13 @@ class Relay:
                 if not await self._publish(nc, row):
                     return True
         return True
+
+    async def _send_at_once(self, nc: Client, line: _Line) -> bool:
+        """Publish rows that were taken over, as `_send` does. If another process relays now, it publishes them."""
+        if not await self._lease.take():
+            self.outbox.is_unannounced = True
+            return False
+        return await self._send(nc, line, looked_up=False)
 
     async def _send_together(self, nc: Client, lines: _Lines, *, looked_up: bool) -> bool:
         """Publish the first rows of several roots in an atomic batch. If that fails, publish each root by itself.
@@ -448,14 +516,14 @@ class Relay:
             self._note_done(row, offset, life=life)
         return len(messages) == len(rows)
 
-    def _may_send(self, rows: Iterable[Row[Any]], *, looked_up: bool) -> bool:
+    def _may_send(self, rows: Iterable[_Row], *, looked_up: bool) -> bool:
         """Whether the broker would store none of these rows a second time.
 
         If this process paused, another may have sent them, so long ago that the broker has forgotten their ids.
         """
         return self._lease.is_sure() and (looked_up or not any(map(self._is_old, rows)))
 
-    async def _look_up(self, nc: Client, old: Sequence[Row[Any]]) -> dict[str, int]:
+    async def _look_up(self, nc: Client, old: _Line) -> dict[str, int]:
         """The offsets of the events that the stream already has, among those that the broker would store again.
 
         A row was not sent before it was written, so a young row needs no look.
@@ -463,10 +531,10 @@ class Relay:
         since = min(row.created_at for row in old) - timedelta(minutes=1)
         return await lookup.find(nc, self._service, {row.subject for row in old}, since=since)
 
-    def _is_old(self, row: Row[Any]) -> bool:
+    def _is_old(self, row: _Row) -> bool:
         return bool(datetime.now(UTC) - row.created_at > self._surely_known)
 
-    async def _publish(self, nc: Client, row: Row[Any]) -> bool:
+    async def _publish(self, nc: Client, row: _Row) -> bool:
         """Publish an event and wait at most `SEND_S` seconds for its acknowledgement. Returns whether it is done with.
 
         Only one event of each root is in flight: of two, the first could be lost and be sent again behind the second.
@@ -487,7 +555,7 @@ class Relay:
         self._note_done(row, offset, refused, life=life)
         return True
 
-    def _note_done(self, row: Row[Any], offset: int | None, refused: str | None = None, *, life: int) -> None:
+    def _note_done(self, row: _Row, offset: int | None, refused: str | None = None, *, life: int) -> None:
         """Remember that the broker has stored or refused an event, and have its row marked."""
         now = datetime.now(UTC)
         self._acknowledged_at = time.monotonic()
@@ -497,6 +565,8 @@ class Relay:
             self.outbox.remember(row.event_id, self.outbox.position.acknowledged(offset, life))
         self._unmarked[row.id] = _Mark(row.id, now, offset, refused)
         self._to_mark.set()
+        if len(self._unmarked) >= MARK_FROM:
+            self.outbox.hurry.set()
 
     def _not_acknowledged(self, root: str, began: float, reason: str) -> None:
         """Let a root wait before it is tried again: longer each time, if events of other roots are acknowledged."""
@@ -535,6 +605,7 @@ class Relay:
         if time.monotonic() < self._forget_at:
             return
         old = (self._rows.c.published_at < datetime.now(UTC) - KEEP) & self._rows.c.refused.is_(None)
+        old &= self._rows.c.id < select(func.max(self._rows.c.id)).scalar_subquery()  # SQLite would use its id again
         async with self._database.reading() as connection:
             found = await connection.scalar(select(self._rows.c.id).where(old).limit(1))
         if found is not None:
@@ -543,9 +614,9 @@ class Relay:
         self._forget_at = time.monotonic() + FORGET_EVERY_S
 
 
-def _by_root(rows: Iterable[Row[Any]]) -> dict[str, list[Row[Any]]]:
+def _by_root(rows: Iterable[_Row]) -> dict[str, list[_Row]]:
     """Sort rows by their roots. Those of a root keep their order."""
-    lines: dict[str, list[Row[Any]]] = {}
+    lines: dict[str, list[_Row]] = {}
     for row in rows:
         lines.setdefault(first_pair(row.subject), []).append(row)
     return lines

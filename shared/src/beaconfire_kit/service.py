@@ -53,7 +53,7 @@ from beaconfire_kit.access import Access
 from beaconfire_kit.database import LOCK_TIMEOUT_S, Database, DatabaseUnusable
 from beaconfire_kit.migrations import Migrations, open_database
 from beaconfire_kit.outbox import Outbox
-from beaconfire_kit.relay import POLL_S, Relay
+from beaconfire_kit.relay import POLL_S, UNAWAITED, Relay
 from beaconfire_kit.serving import serve, serve_worker
 from beaconfire_kit.settings import DatabaseSettings, read_settings
 from beaconfire_kit.web import FOR_OPERATORS, WARNINGS, application, worker_application
@@ -111,8 +111,8 @@ class Service:
     def publishes(self, outbox: Outbox, *, wake: str | None = None, poll_s: float = POLL_S) -> Outbox:
         """Relay this outbox. Other processes on its database publish on `wake` when they have committed something."""
 
-        async def hear(_message: Msg) -> None:
-            outbox.woken()
+        async def hear(message: Msg) -> None:
+            outbox.woken(is_awaited=message.data != UNAWAITED)
 
         async def subscribe(nc: Client) -> None:
             assert wake is not None
@@ -198,10 +198,13 @@ class Service:
         return self._why_not or next((why for reason in self._reasons if (why := reason()) is not None), None)
 
     async def wake(self, subject: str) -> None:
-        """Wake the process that relays our outbox after a commit. Without this, it looks every second."""
+        """Wake the process that relays our outbox after a commit whose cursor nobody waits for here.
+
+        Without this, it looks every second.
+        """
         if self.nc is not None:
             with contextlib.suppress(nats.errors.Error):
-                await self.nc.publish(subject, b"")
+                await self.nc.publish(subject, UNAWAITED)
 
     async def _live(self, _app: web.Application) -> AsyncIterator[None]:
         """Start, run, and stop. When it goes on after its `yield`, no request is being answered any more."""

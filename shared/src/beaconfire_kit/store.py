@@ -55,7 +55,7 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.event import Event
 from beaconfire_kit.idempotency import Earlier, Key, another_request
 from beaconfire_kit.invalid_event import MAX_EVENT_BYTES, InvalidEvent
-from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.outbox import Added, Outbox
 from beaconfire_kit.web import CURSOR_HEADER, OFFSET_HEADER, PENDING_HEADER
 
 log = logs.get(__name__)
@@ -319,17 +319,17 @@ class Store(Generic[W_co]):
             async with self._database.writing() as connection:
                 tx = self._transaction(connection, metadata, self._keys)
                 yield tx
-                sizes = await self._add(connection, tx.envelopes)
-                await self.count(connection, metadata, tx.envelopes, sizes)
+                added = await self._add(connection, tx.envelopes)
+                await self.count(connection, metadata, tx.envelopes, [len(row.body) for row in added])
         except IntegrityError:
             raise BeaconfireError(
                 errors.UNAVAILABLE, "another request did the same at the same time: try again", retry_after_ms=100
             ) from None
-        if tx.envelopes:
-            self._outbox.wake()
+        if added:
+            self._outbox.wake(added)
 
-    async def _add(self, tx: AsyncConnection, envelopes: Sequence[Envelope]) -> list[int]:
-        """Write events. Returns the bytes of each. Their texts come from the caller, so a large one is its mistake."""
+    async def _add(self, tx: AsyncConnection, envelopes: Sequence[Envelope]) -> Added:
+        """Write events. Their texts come from the caller, so a large one is its mistake."""
         try:
             return await self._outbox.add(tx, envelopes)
         except InvalidEvent:

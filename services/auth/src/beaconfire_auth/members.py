@@ -18,7 +18,7 @@ from beaconfire_kit.database import Database
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import MemberChanged
-from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.outbox import Added, Outbox
 from beaconfire_kit.roles import Role, can_own
 from beaconfire_kit.subjects import Pair
 
@@ -138,8 +138,8 @@ class Members:
                 raise BeaconfireError(errors.NOT_FOUND, "no user with this e-mail address has signed up")
             if await _role(tx, root, user.id) is not None:
                 raise BeaconfireError(errors.CONFLICT, "already a member")
-            await self._write(tx, [Change(root, user.id, role)], {}, actor)
-        self._outbox.wake()
+            added = await self._write(tx, [Change(root, user.id, role)], {}, actor)
+        self._outbox.wake(added)
         return Member(user.id, user.name, user.email, role)
 
     async def set_role(self, root: Pair, user_id: str, role: Role, actor: Actor) -> Member:
@@ -150,10 +150,11 @@ class Members:
             old = await _role(tx, root, user_id)
             if user is None or old is None:
                 raise BeaconfireError(errors.NOT_FOUND, "not a member")
+            added: Added = ()
             if old is not role:
                 await _check_owner_stays(tx, root, old)
-                await self._write(tx, [Change(root, user_id, role)], {(root, user_id): old}, actor)
-        self._outbox.wake()
+                added = await self._write(tx, [Change(root, user_id, role)], {(root, user_id): old}, actor)
+        self._outbox.wake(added)
         return Member(user_id, user.name, user.email, role)
 
     async def remove(self, root: Pair, user_id: str, actor: Actor) -> None:
@@ -165,8 +166,8 @@ class Members:
             if old is None:
                 raise forbidden() if actor.user_id == user_id else BeaconfireError(errors.NOT_FOUND, "not a member")
             await _check_owner_stays(tx, root, old)
-            await self._write(tx, [Change(root, user_id, None)], {(root, user_id): old}, actor)
-        self._outbox.wake()
+            added = await self._write(tx, [Change(root, user_id, None)], {(root, user_id): old}, actor)
+        self._outbox.wake(added)
 
     async def grant(
         self, root: Pair, user_id: str, role: Role, actor: Actor, *, founding: bool = False
@@ -281,7 +282,7 @@ class Members:
 
     async def _write(
         self, tx: AsyncConnection, changes: Sequence[Change], before: Mapping[tuple[Pair, str], Role], actor: Actor
-    ) -> None:
+    ) -> Added:
         """Write changes and an event for each. `before` has the role that each of these members has now."""
         after = {(change.root, change.user_id): change.role for change in changes}
         if gone := [member for member, role in after.items() if role is None and member in before]:
@@ -299,10 +300,11 @@ class Members:
             )
             for number, one in enumerate(changes)
         ]
-        await self._outbox.add(tx, [Envelope(event, metadata) for event in events])
+        added = await self._outbox.add(tx, [Envelope(event, metadata) for event in events])
         for one in changes:
             by = actor.user_id or actor.source
             log.info("membership changed", root=str(one.root), member=one.user_id, role=one.role, by=by)
+        return added
 
 
 _COLUMNS = ("root_kind", "root_id", "user_id")

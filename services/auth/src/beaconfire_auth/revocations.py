@@ -100,8 +100,8 @@ class Revocations:
                 reason="disconnected",
                 membership_version=await next_membership_version(tx),
             )
-            await self._outbox.add(tx, [Envelope(event, metadata)])
-        self._outbox.wake()
+            added = await self._outbox.add(tx, [Envelope(event, metadata)])
+        self._outbox.wake(added)
         log.info("disconnected a user", user=user_id, by=metadata.source)
 
     async def of(self, user_id: str) -> Mapping[Pair, Revocation]:
