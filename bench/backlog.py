@@ -14,11 +14,13 @@ from beaconfire_kit.database import Database
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.relay import Relay
 from beaconfire_kit.settings import Settings
+from bench import syncs
 from bench.load import EVENT
 
 TABLES = MetaData()
 ROWS = outbox_table.table(TABLES)
 ROOTS = 100
+TRACED = 2_000
 
 
 def drained_per_s(nats: NatsServer, folder: Path, events: int, *, in_batches: bool) -> float:
@@ -27,6 +29,14 @@ def drained_per_s(nats: NatsServer, folder: Path, events: int, *, in_batches: bo
     The time for marking the rows counts, too.
     """
     return asyncio.run(_drain(nats, folder, events, in_batches=in_batches))
+
+
+def syncs_each(nats: NatsServer, folder: Path, *, in_batches: bool) -> float | None:
+    """Return how often the broker syncs its disk for each event of a backlog. None if strace is not installed."""
+    assert nats.process.pid is not None
+    with syncs.counted(nats.process.pid, folder) as found:
+        drained_per_s(nats, folder, TRACED, in_batches=in_batches)
+    return None if found.count is None else found.count / TRACED
 
 
 async def _drain(nats: NatsServer, folder: Path, events: int, *, in_batches: bool) -> float:

@@ -6,7 +6,7 @@ from html import escape
 from bench.figures import OURS, PEERS, Results, number
 from bench.scenarios import Scenario
 
-_COLORS = {OURS: "#c2410c", **dict(zip(PEERS, ("#64748b", "#0f766e", "#a8a29e"), strict=True))}
+_COLORS = {OURS: "#c2410c", **dict(zip(PEERS, ("#64748b", "#0f766e", "#7c3aed", "#a8a29e"), strict=True))}
 _WIDTH, _LABEL, _BAR, _GAP = 760, 110, 18, 34
 _ROOM = _WIDTH - _LABEL - 110  # for the longest bar and the figure after it
 

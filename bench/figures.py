@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 OURS = "beaconfire"
 SOCKETIO = "socket.io"
 UWS = "uws"
+CENTRIFUGO = "centrifugo"
 FLOOR = "c floor"
-PEERS = (SOCKETIO, UWS, FLOOR)
+PEERS = (SOCKETIO, UWS, CENTRIFUGO, FLOOR)
 QUIET = 0.25
 """The share of a core that other programs may take before a figure counts as disturbed."""
 

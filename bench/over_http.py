@@ -13,7 +13,9 @@ and again. The time from the request that removes the member to `room.left` on t
 
 import asyncio
 import json
+import re
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ class Listener:
 
     def __init__(self) -> None:
         self.arrived: dict[str, float] = {}
+        self.created: dict[str, float] = {}
+        """When the event of each request was created (seconds since 1970)."""
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -56,7 +60,11 @@ class Listener:
             now = time.perf_counter()
             frame = json.loads(message.data)
             if frame["type"] == "event":
-                self.arrived[frame["event"]["metadata"].get("correlationId", "")] = now
+                metadata = frame["event"]["metadata"]
+                if metadata["source"] == "api":  # not what the rules engine makes of it
+                    self.arrived[metadata.get("correlationId", "")] = now
+                    created = datetime.fromisoformat(metadata["timestamp"])
+                    self.created[metadata.get("correlationId", "")] = created.timestamp()
                 self._changed.set()
 
 
@@ -72,22 +80,26 @@ async def measure(services: Services, changes: int) -> dict[str, list[float]]:
         listeners = [Listener() for _ in services.gateways]
         for listener, gateway in zip(listeners, services.gateways, strict=True):
             await listener.open(http, gateway.url, token, room)
-        names = ("request to socket", "request to answer", "answer to socket", "one after the other")
+        names = ("request to socket", "request to event", "event to broker", "one after the other")
         columns: dict[str, list[float]] = {name: [] for name in names}
-        begin = time.perf_counter()
+        begin, behind_s = time.perf_counter(), time.time() - time.perf_counter()
         for number in range(WARM_UP + 2 * changes):
+            if number == WARM_UP:
+                stored = await _stored(http, services)
+            if number == WARM_UP + changes:
+                columns["event to broker"].append(1e3 * _mean(stored, await _stored(http, services)))
             is_paced = number < WARM_UP + changes
             if is_paced:
                 await asyncio.sleep(begin + number * EVERY_S - time.perf_counter())
-            asked, answered = await _change(http, f"{path}/{settlement['settlement']['id']}", token, number)
+            asked = await _change(http, f"{path}/{settlement['settlement']['id']}", token, number)
             arrived = [await listener.wait(f"bench-{number}") for listener in listeners]
             to_socket = [1e3 * (at - asked) for at in arrived]
             if not is_paced:
                 columns["one after the other"] += to_socket
             elif number >= WARM_UP:
-                columns["answer to socket"] += [1e3 * (at - answered) for at in arrived]
                 columns["request to socket"] += to_socket
-                columns["request to answer"].append(1e3 * (answered - asked))
+                created = listeners[0].created[f"bench-{number}"] - behind_s
+                columns["request to event"].append(1e3 * (created - asked))
         columns["removal to room.left"] = await _removals(http, services, token, room)
         return columns
 
@@ -120,15 +132,26 @@ async def _until(socket: aiohttp.ClientWebSocketResponse, kind: str) -> dict[str
     return frame
 
 
-async def _change(http: aiohttp.ClientSession, url: str, token: str, number: int) -> tuple[float, float]:
-    """Make one change. Returns when the request was sent and when the response had been read."""
+async def _change(http: aiohttp.ClientSession, url: str, token: str, number: int) -> float:
+    """Make one change. Returns when the request was sent."""
     headers = {"Authorization": f"Bearer {token}", "X-Correlation-Id": f"bench-{number}"}
     asked = time.perf_counter()
     async with http.patch(url, json={"population": number + 1}, headers=headers) as answer:
-        await answer.read()
-        answered = time.perf_counter()
         assert answer.status == 200, await answer.text()
-    return asked, answered
+    return asked
+
+
+async def _stored(http: aiohttp.ClientSession, services: Services) -> tuple[float, float]:
+    """Return how many events the publisher's relay has had acknowledged, and the seconds since they were written."""
+    async with http.get(f"{services.publisher.ops_url}/metrics") as answer:
+        found = dict(
+            re.findall(r"^beaconfire_outbox_store_latency_seconds_(count|sum) (\S+)$", await answer.text(), re.M)
+        )
+    return float(found["count"]), float(found["sum"])
+
+
+def _mean(before: tuple[float, float], after: tuple[float, float]) -> float:
+    return (after[1] - before[1]) / (after[0] - before[0])
 
 
 async def _post(http: aiohttp.ClientSession, url: str, token: str | None, body: dict[str, Any]) -> dict[str, Any]:

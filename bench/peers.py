@@ -1,7 +1,9 @@
-"""The servers that Beaconfire is compared with: Socket.IO and uWebSockets.js, each fed by Redis, and a floor in C.
+"""The servers that Beaconfire is compared with.
 
-Each runs on the gateway's core. Redis and the load client are on the other core. `npm ci` installs the packages under
-`bench/peers`, from the lock file there.
+They are Socket.IO and uWebSockets.js, each fed by Redis, Centrifugo fed by a nats-server, and a floor in C. Each runs
+on the gateway's core. Redis, nats-server and the load client are on the other core. `npm ci` installs the packages
+under `bench/peers`, from the lock file there. Centrifugo is compared if the variable CENTRIFUGO is the path of its
+binary.
 """
 
 import json
@@ -14,10 +16,11 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from beaconfire import nats_server
 from beaconfire.nats_server import free_port
 from beaconfire.processes import Process
 from bench.cores import on_core
-from bench.figures import FLOOR, SOCKETIO, UWS
+from bench.figures import CENTRIFUGO, FLOOR, PEERS, SOCKETIO, UWS
 from bench.load import LoadFailed, Target, compile_c, wait_until
 from bench.system import BROKER
 
@@ -25,6 +28,7 @@ LEFT_OUT = "left out by --no-peers"
 FOLDER = Path(__file__).with_name("peers")
 _MODULES = FOLDER / "node_modules"
 _UWS = _MODULES / "@btc-vision" / "uwebsockets.js"
+_CENTRIFUGO = os.environ.get("CENTRIFUGO", "")
 
 
 class NotInstalled(Exception):
@@ -38,15 +42,18 @@ class Peers:
         self._folder = folder
         self._redis: Process | None = None
         self._redis_port = free_port()
+        self._nats: Process | None = None
+        self._nats_port = free_port()
         self._uws_environment: dict[str, str] = {}
         self._floor = folder / "floor"
         self.missing: dict[str, str] = {}
         if not wanted:
-            self.missing = dict.fromkeys((SOCKETIO, UWS, FLOOR), LEFT_OUT)
+            self.missing = dict.fromkeys(PEERS, LEFT_OUT)
             return
         self._prepare(FLOOR, lambda: compile_c(FOLDER / "floor.c", self._floor))
         self._prepare(SOCKETIO, self._install)
         self._prepare(UWS, self._install_uws)
+        self._prepare(CENTRIFUGO, _find_centrifugo)
 
     def start(self, name: str) -> "Peer":
         """Start a peer on the gateway's core. Raises NotInstalled, LoadFailed."""
@@ -57,6 +64,8 @@ class Peers:
             said = '0:{"subscribe":"{room}"}'
             target = Target(port, f"lines:127.0.0.1:{publish_port}", "%s", [said])
             return Peer(name, [str(self._floor), str(port), str(publish_port)], target, folder=self._folder)
+        if name == CENTRIFUGO:
+            return self._centrifugo()
         watch = {BROKER: self._start_redis()}
         port, redis = free_port(), f"redis://127.0.0.1:{self._redis_port}"
         if name == UWS:
@@ -79,10 +88,40 @@ class Peers:
         )
         return Peer(name, _node("socketio.js", port, redis), target, folder=self._folder)
 
+    def _centrifugo(self) -> "Peer":
+        """Centrifugo as it is by default. Its broker is NATS, and clients may subscribe without a token."""
+        watch = {BROKER: self._start_nats()}
+        port = free_port()
+        target = Target(
+            port,
+            f"nats:127.0.0.1:{self._nats_port}",
+            "room.%s",
+            ['0:{"id":1,"connect":{}}', '1:{"id":2,"subscribe":{"channel":"{room}"}}'],
+            path="/connection/websocket",
+            answers=2,
+            options=["--ping", "{}={}"],
+            watch=watch,
+        )
+        environment = {
+            "GOMAXPROCS": "1",
+            "CENTRIFUGO_LOG_LEVEL": "error",
+            "CENTRIFUGO_HTTP_SERVER_ADDRESS": "127.0.0.1",
+            "CENTRIFUGO_HTTP_SERVER_PORT": str(port),
+            "CENTRIFUGO_CLIENT_INSECURE": "true",
+            "CENTRIFUGO_BROKER_ENABLED": "true",
+            "CENTRIFUGO_BROKER_TYPE": "nats",
+            "CENTRIFUGO_BROKER_NATS_URL": f"nats://127.0.0.1:{self._nats_port}",
+            "CENTRIFUGO_BROKER_NATS_RAW_MODE_ENABLED": "true",
+            "CENTRIFUGO_BROKER_NATS_RAW_MODE_PREFIX": "room.",
+        }
+        command = [_CENTRIFUGO]
+        return Peer(CENTRIFUGO, command, target, folder=self._folder, environment=environment, says_nothing=True)
+
     def stop(self) -> None:
-        """End Redis."""
-        if self._redis is not None:
-            self._redis.kill()
+        """End Redis and nats-server."""
+        for process in (self._redis, self._nats):
+            if process is not None:
+                process.kill()
 
     def _prepare(self, name: str, make: Callable[[], object]) -> None:
         try:
@@ -141,11 +180,24 @@ class Peers:
             "no",
         ]
         self._redis = Process("redis", words, log_path=self._folder / "redis.log")
-        with on_core(1):
-            self._redis.start()
-        wait_until(lambda: _answers(self._redis_port), "Redis answers")
-        assert self._redis.pid is not None
-        return self._redis.pid
+        return _start(self._redis, self._redis_port)
+
+    def _start_nats(self) -> int:
+        """Start nats-server if it does not run. Returns its process id."""
+        if self._nats is not None and self._nats.is_running and self._nats.pid is not None:
+            return self._nats.pid
+        words = [nats_server.binary(), "--addr", "127.0.0.1", "--port", str(self._nats_port)]
+        self._nats = Process("nats", words, log_path=self._folder / "nats-of-centrifugo.log")
+        return _start(self._nats, self._nats_port)
+
+
+def _start(broker: Process, port: int) -> int:
+    """Start a broker on the load client's core. Returns its process id."""
+    with on_core(1):
+        broker.start()
+    wait_until(lambda: _answers(port), f"{broker.name} answers")
+    assert broker.pid is not None
+    return broker.pid
 
 
 class Peer:
@@ -159,7 +211,10 @@ class Peer:
         *,
         folder: Path,
         environment: Mapping[str, str] | None = None,
+        says_nothing: bool = False,
     ) -> None:
+        """It prints `ready`, or it says nothing and its port answers."""
+        self._says_nothing = says_nothing
         self._said: list[str] = []
         self._process = Process(
             name,
@@ -171,9 +226,13 @@ class Peer:
         self._target = target
 
     def __enter__(self) -> Target:
+        port = self._target.port
         with on_core(0):
             self._process.start()
-        wait_until(lambda: "ready" in self._said or not self._process.is_running, f"{self._process.name} is ready")
+        wait_until(
+            lambda: "ready" in self._said or not self._process.is_running or (self._says_nothing and _answers(port)),
+            f"{self._process.name} is ready",
+        )
         if not self._process.is_running or self._process.pid is None:
             raise LoadFailed(f"{self._process.name} did not start: {' '.join(self._process.last_lines)[-300:]}")
         return self._target.watching(server=self._process.pid)
@@ -210,6 +269,14 @@ def allow_old_glibc(binary: Path) -> None:
     binary.write_bytes(data)
 
 
+def _find_centrifugo() -> None:
+    """Raise NotInstalled if there is no binary of Centrifugo."""
+    if not _CENTRIFUGO:
+        raise NotInstalled("CENTRIFUGO is not set to the path of its binary")
+    if shutil.which(_CENTRIFUGO) is None:
+        raise NotInstalled(f"CENTRIFUGO={_CENTRIFUGO} is no program")
+
+
 def versions() -> str:
     """Return the versions of the installed peers."""
     found = []
@@ -217,6 +284,9 @@ def versions() -> str:
         if shutil.which(words[0]):
             said = subprocess.run(words, capture_output=True, text=True).stdout.strip()
             found.append(f"{name} {said}".strip() if name else " ".join(said.split()[:3]))
+    if _CENTRIFUGO and shutil.which(_CENTRIFUGO):
+        said = subprocess.run([_CENTRIFUGO, "version"], capture_output=True, text=True).stdout
+        found.append(" ".join(said.split()[:2]))
     for package in ("socket.io", "@socket.io/redis-adapter", "@btc-vision/uwebsockets.js"):
         description = _MODULES / package / "package.json"
         if description.exists():

@@ -16,12 +16,14 @@ from beaconfire_kit.catalogue import builtin
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.timeline import Timeline
 from bench import over_http
-from bench.backlog import drained_per_s
-from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
+from bench.backlog import drained_per_s, syncs_each
+from bench.figures import CENTRIFUGO, FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
 from bench.joining import Joining
 from bench.load import EVENT, ROUNDS, Load, LoadFailed
+from bench.look_up import look_up_us
 from bench.presence import joins_of
 from bench.stage import Stage
+from bench.syncs import floor_ms
 from bench.system import BROKER, CAMPAIGN, NATIVE, OTHER_TOKENS, POLL, SERVER, SSE, cpu_s, rss_anon_kib
 from bench.system import SOCKETIO as SOCKETIO_WAY
 from bench.watching import Watching
@@ -80,21 +82,25 @@ def fan_out(row: str, clients: int, rooms: int = 1, joins: int = 1, way: str = N
     return measure
 
 
-def latency(stage: Stage, subject: str) -> list[Sample]:
-    """Measure 1,000 clients in one room at a fixed rate of 20,000 deliveries a second."""
-    with stage.connected(subject, 1_000) as load:
-        figures = load.ask(f"rate 20000 {WARM_S} {stage.seconds}")
-    _check(figures)
-    cpu, at, others = (
-        1e6 * figures["cpu_s"][SERVER] / figures["deliveries"],
-        figures["latency_ms"],
-        figures["other_cpu"],
-    )
-    return [
-        Sample("cpu_20k", cpu, subject, cpu=cpu, others=others),
-        Sample("p50_20k", at["p50"], subject, others=others),
-        Sample("p99_20k", at["p99"], subject, others=others),
-    ]
+def at_rate(row: str, deliveries_per_s: int, clients: int, rooms: int = 1) -> Measure:
+    """Measure CPU time and latency at a fixed rate of deliveries."""
+
+    def measure(stage: Stage, subject: str) -> list[Sample]:
+        with stage.connected(subject, clients, rooms) as load:
+            figures = load.ask(f"rate {deliveries_per_s} {WARM_S} {stage.seconds}")
+        _check(figures)
+        cpu, at, others = (
+            1e6 * figures["cpu_s"][SERVER] / figures["deliveries"],
+            figures["latency_ms"],
+            figures["other_cpu"],
+        )
+        return [
+            Sample(row, cpu, subject, cpu=cpu, others=others),
+            Sample(f"{row}_p50", at["p50"], subject, others=others),
+            Sample(f"{row}_p99", at["p99"], subject, others=others),
+        ]
+
+    return measure
 
 
 def joins(stage: Stage, _subject: str) -> list[Sample]:
@@ -201,6 +207,11 @@ def durable(stage: Stage, _subject: str) -> list[Sample]:
     stored = Sample("stored", figures["per_second"], cpu=1e6 * figures["cpu_s"][BROKER] / figures["stored"])
     one_by_one = drained_per_s(system.nats, stage.folder, int(300 * stage.seconds), in_batches=False)
     in_batches = drained_per_s(system.nats, stage.folder, int(3_000 * stage.seconds), in_batches=True)
+    syncs = [
+        Sample(row, each * 1_000)
+        for row, together in (("syncs_singly", False), ("syncs", True))
+        if (each := syncs_each(system.nats, stage.folder, in_batches=together)) is not None
+    ]
     with (
         stage.gateway(in_memory=False) as system,
         Load(stage.load, system.target(), clients=1, options=["--acks"]) as load,
@@ -215,6 +226,7 @@ def durable(stage: Stage, _subject: str) -> list[Sample]:
         Sample("backlog_singly", one_by_one),
         Sample("backlog", in_batches),
         Sample("backlog_ratio", in_batches / one_by_one),
+        *syncs,
         Sample("to_socket_p50", at["p50"], others=others),
         Sample("to_socket_p99", at["p99"], others=others),
     ]
@@ -231,6 +243,15 @@ def validation(_stage: Stage, _subject: str) -> list[Sample]:
     return [
         Sample("encode", _microseconds(lambda: checker.check("e", 1, stored).frame(wire))),
         Sample("validate", _microseconds(lambda: catalogue.check(subject, body))),
+    ]
+
+
+def look_up(_stage: Stage, _subject: str) -> list[Sample]:
+    """Measure how long it takes to find the sessions in a room among 10,000, in this process."""
+    return [
+        Sample("look_up", look_up_us(1_000, joins=False)),
+        Sample("look_up_joined", look_up_us(1_000, joins=True)),
+        Sample("look_up_crowd", look_up_us(1, joins=True)),
     ]
 
 
@@ -409,7 +430,11 @@ def _all(loads: Sequence[Load], command: str) -> list[dict[str, Any]]:
 
 
 def http(stage: Stage, _subject: str) -> list[Sample]:
-    """Measure the time from a change over HTTP to another user's socket, and from a removal to the removed member."""
+    """Measure the time from a change over HTTP to another user's socket, and from a removal to the removed member.
+
+    Beside it stands how long the two syncs take for which a change must wait.
+    """
+    commit_ms, store_ms = floor_ms(stage.system(in_memory=False).nats, stage.folder, stage.changes // 2)
     columns = over_http.run(stage.folder / f"http-{time.monotonic_ns()}", stage.changes)
     samples = []
     for name, row in (
@@ -419,7 +444,17 @@ def http(stage: Stage, _subject: str) -> list[Sample]:
     ):
         cuts = statistics.quantiles(columns[name], n=100)
         samples += [Sample(f"{row}_p50", cuts[49]), Sample(f"{row}_p99", cuts[98])]
-    return samples
+    mean = {name: statistics.fmean(column) for name, column in columns.items()}
+    after = mean["request to socket"] - mean["request to event"] - mean["event to broker"]
+    return [
+        *samples,
+        Sample("http_event", mean["request to event"]),
+        Sample("http_stored", mean["event to broker"]),
+        Sample("http_socket", after),
+        Sample("http_commit", commit_ms),
+        Sample("http_store", store_ms),
+        Sample("http_times", samples[0].value / (commit_ms + store_ms)),
+    ]
 
 
 def _check(figures: dict[str, Any]) -> None:
@@ -444,15 +479,31 @@ _PER_S = "deliveries/s"
 SCENARIOS = (
     Scenario(
         "fan1k",
-        [Row("fan1k", "1,000 clients in one room", _PER_S, times={UWS: 1, SOCKETIO: 30})],
+        [Row("fan1k", "1,000 clients in one room", _PER_S, least=100_000, times={UWS: 1, SOCKETIO: 30})],
         fan_out("fan1k", 1_000),
         PEERS,
     ),
     Scenario(
         "rooms",
-        [Row("rooms", "100 rooms of 10 clients", _PER_S, times={UWS: 0.5, SOCKETIO: 6})],
+        [Row("rooms", "100 rooms of 10 clients", _PER_S, times={UWS: 0.5, CENTRIFUGO: 1.1, SOCKETIO: 6})],
         fan_out("rooms", 1_000, rooms=100),
         PEERS,
+    ),
+    Scenario(
+        "rooms_cpu",
+        [
+            Row(
+                "rooms_200k",
+                "CPU at 200,000 deliveries/s, 100 rooms of 10 clients",
+                "s per M",
+                times={CENTRIFUGO: 0.8, UWS: 1},
+                of_cpu=True,
+            ),
+            Row("rooms_200k_p50", "… latency, p50", "ms"),
+            Row("rooms_200k_p99", "… latency, p99", "ms"),
+        ],
+        at_rate("rooms_200k", 200_000, 1_000, rooms=100),
+        (UWS, CENTRIFUGO),
     ),
     Scenario(
         "five",
@@ -469,11 +520,11 @@ SCENARIOS = (
     Scenario(
         "latency",
         [
-            Row("cpu_20k", "CPU at 20,000 deliveries/s, one room", "s per M", times={FLOOR: 1.5}, of_cpu=True),
-            Row("p50_20k", "… latency, p50", "ms"),
-            Row("p99_20k", "… latency, p99", "ms"),
+            Row("room_20k", "CPU at 20,000 deliveries/s, one room", "s per M", times={FLOOR: 1.3}, of_cpu=True),
+            Row("room_20k_p50", "… latency, p50", "ms"),
+            Row("room_20k_p99", "… latency, p99", "ms"),
         ],
-        latency,
+        at_rate("room_20k", 20_000, 1_000),
         PEERS,
     ),
     Scenario(
@@ -527,7 +578,7 @@ SCENARIOS = (
     Scenario(
         "heard",
         [
-            Row("intake_heard", "intake, each event to one session, per CPU second", "events", least=50_000),
+            Row("intake_heard", "intake, each event to one session, per CPU second", "events", least=90_000),
             Row("intake_heard_rate", "… at a mean latency of 80 ms", "events/s"),
         ],
         intake_heard,
@@ -539,6 +590,8 @@ SCENARIOS = (
             Row("backlog_singly", "backlog of an outbox, event by event", "events/s"),
             Row("backlog", "… in atomic batches", "events/s"),
             Row("backlog_ratio", "… times as many", "", least=5),
+            Row("syncs_singly", "syncs of the broker's disk for 1,000 events, event by event", "syncs"),
+            Row("syncs", "… in atomic batches", "syncs"),
             Row("to_socket_p50", "publish to socket through it, 100/s, p50", "ms"),
             Row("to_socket_p99", "… p99", "ms"),
         ],
@@ -551,6 +604,15 @@ SCENARIOS = (
             Row("validate", "… of that, the validation", "µs"),
         ],
         validation,
+    ),
+    Scenario(
+        "look_up",
+        [
+            Row("look_up", "finding a room's sessions, 10,000 in 1,000 rooms", "µs", most=1_000),
+            Row("look_up_joined", "… after a session joined it", "µs", most=1_000),
+            Row("look_up_crowd", "… all in one room, after a session joined it", "µs", most=1_000),
+        ],
+        look_up,
     ),
     Scenario(
         "connect",
@@ -573,7 +635,7 @@ SCENARIOS = (
     Scenario(
         "idle",
         [
-            Row("memory", "memory of an idle session of 10,000", "KiB", most=4),
+            Row("memory", "memory of an idle session of 10,000", "KiB", most=2),
             Row("memory_after", f"memory still held {PATIENCE_S + 5:.0f} s after they left", "MiB"),
             Row("gc", "full garbage collection of 10,000 sessions", "ms", most=60),
             Row("gc_thawed", "… including everything from the start", "ms"),
@@ -606,6 +668,12 @@ SCENARIOS = (
         [
             Row("http_p50", "HTTP request to another user's socket, 20/s, p50", "ms"),
             Row("http_p99", "… p99", "ms"),
+            Row("http_event", "… mean, from the request to the event's creation", "ms"),
+            Row("http_stored", "… from there to the broker's acknowledgement", "ms"),
+            Row("http_socket", "… from there to the socket", "ms"),
+            Row("http_commit", "a commit to SQLite alone, p50", "ms"),
+            Row("http_store", "an event stored by the broker alone, p50", "ms"),
+            Row("http_times", "request to socket, times the sum of both", "", most=2),
             Row("http_busy_p50", "… one after the other, p50", "ms"),
             Row("http_busy_p99", "… p99", "ms"),
             Row("removal_p50", "member removed to room.left, p50", "ms"),

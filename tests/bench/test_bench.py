@@ -1,5 +1,6 @@
 """`make bench` in small: the load client against a real gateway and the floor, and how figures are judged."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from beaconfire.nats_server import free_port
 from bench import report
 from bench.figures import FLOOR, OURS, SOCKETIO, UWS, Results, Row, Sample
 from bench.load import SOURCE, Load, LoadFailed, Target, compile_c
+from bench.look_up import look_up_us
 from bench.peers import FOLDER, Peer
-from bench.scenarios import Scenario
+from bench.scenarios import SCENARIOS, Scenario
 from bench.system import POLL, SERVER, SSE, System
 from bench.system import SOCKETIO as SOCKETIO_WAY
 from scripts import results
@@ -164,3 +166,17 @@ def test_performance_page_has_the_marks_for_results() -> None:
     text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
 
     assert text.count(results.begin(report.COMMAND)) == text.count(results.END) == 1
+
+
+def test_figures_that_the_tracker_had_to_beat_are_goals_of_the_bench() -> None:
+    goals = {row.id: row for scenario in SCENARIOS for row in scenario.rows}
+
+    assert (goals["one"].least or 0) >= 10_000  # connections of a process
+    assert (goals["fan1k"].least or 0) >= 100_000  # messages a second
+    assert (goals["memory"].most or math.inf) <= 2  # KiB a client
+    assert all((goals[row].most or math.inf) <= 1_000 for row in ("look_up", "look_up_joined", "look_up_crowd"))  # µs
+
+
+def test_look_up_is_measured_in_rooms_that_have_sessions() -> None:
+    assert look_up_us(1_000, joins=False) > 0
+    assert look_up_us(1, joins=True) > 0

@@ -33,6 +33,7 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     bindparam,
@@ -121,8 +122,8 @@ class Reading:
 
     async def find(self, table: Table, key: Row) -> Row:
         """Return the row with these values. Raises BeaconfireError `not_found`."""
-        query = select(table).filter_by(**key)
-        row = (await self._connection.execute(query.with_for_update() if self._locks else query)).first()
+        query = _select_by(table, tuple(key), locks=self._locks)
+        row = (await self._connection.execute(query, key)).first()
         if row is None:
             raise BeaconfireError(errors.NOT_FOUND, f"no such {_word(table)}")
         return _as_row(table, row)
@@ -177,7 +178,7 @@ class Writing(Reading):
         values, fields = merge({}, wanted)
         counts = {"revision": 1, "field_revisions": {}, "created_at": now, "updated_at": now}
         row = {"id": new_id(), **parents, **values, **counts}
-        await self._connection.execute(insert(table).values(row))
+        await self._connection.execute(_insert_into(table), row)
         return row, fields
 
     async def change(
@@ -197,12 +198,12 @@ class Writing(Reading):
         revision = row["revision"] + 1
         stamps = stamp(row["field_revisions"], fields, revision)
         values |= {"revision": revision, "field_revisions": stamps, "updated_at": datetime.now(UTC)}
-        await self._connection.execute(update(table).where(table.c.id == row["id"]).values(values))
+        await self._connection.execute(_update_by_id(table), {_ID: row["id"], **values})
         return {**row, **values}, fields
 
     async def note(self, table: Table, row: Row, values: Row) -> Row:
         """Set columns that follow from other rows, such as a count. It is no change: the revision stays."""
-        await self._connection.execute(update(table).where(table.c.id == row["id"]).values(values))
+        await self._connection.execute(_update_by_id(table), {_ID: row["id"], **values})
         return {**row, **values}
 
     async def delete(self, table: Table, row: Row, *, based_on: int | None = None) -> None:
@@ -392,7 +393,30 @@ def _word(table: Table) -> str:
     return str(table.info.get("word", table.name.removesuffix("s")))
 
 
-@cache  # building a statement takes as long as the rest of its transaction
+# Statements are built once, because building one takes as long as its execution.
+
+_ID = "row_id"
+
+
+@cache
+def _select_by(table: Table, columns: tuple[str, ...], *, locks: bool) -> Select[Any]:
+    """Return a statement that finds the rows with these values, given by the columns' names. None equals nothing."""
+    query = select(table).where(*(table.c[column] == bindparam(column) for column in columns))
+    return query.with_for_update() if locks else query
+
+
+@cache
+def _insert_into(table: Table) -> Executable:
+    return insert(table)
+
+
+@cache
+def _update_by_id(table: Table) -> Executable:
+    """Return a statement that sets the given columns of the row whose id is given as `_ID`."""
+    return update(table).where(table.c.id == bindparam(_ID))
+
+
+@cache
 def _claim_keys(dialect: str, keys: Table) -> Executable:
     """Return a statement that inserts missing keys and returns them."""
     return INSERT[dialect](keys).on_conflict_do_nothing().returning(keys.c.key)

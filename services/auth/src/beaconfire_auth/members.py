@@ -106,14 +106,8 @@ class Members:
 
     async def standing(self, user_id: str) -> Standing:
         """Return a user's roles and their version. One query reads both, because every join asks for them."""
-        version = select(COUNTERS.c.value).where(COUNTERS.c.name == MEMBERSHIP_VERSION).scalar_subquery()
-        user = (USERS.c.issued_before, USERS.c.is_placeholder)
-        found = select(version.label("version"), *user, MEMBERS).join_from(USERS, MEMBERS, isouter=True)
-        in_order = found.where(USERS.c.id == user_id).order_by(MEMBERS.c.root_kind, MEMBERS.c.root_id)
         async with self._database.reading() as connection:
-            # One statement reads one moment on every database, so the roles belong to the version that is read with
-            # them.
-            rows = (await connection.execute(in_order)).all()
+            rows = (await connection.execute(_STANDING, {"user_id": user_id})).all()
             if not rows:
                 return Standing(await counter(connection, MEMBERSHIP_VERSION), None, {})
         roles = {Pair(row.root_kind, row.root_id): Role(row.role) for row in rows if row.role is not None}
@@ -365,3 +359,18 @@ def _bound(member: tuple[Pair, str]) -> dict[str, str]:
 
 def _unknown(user_id: str) -> BeaconfireError:
     return BeaconfireError(errors.NOT_FOUND, f"no such user: {user_id} has not signed up, and is no outside issuer's")
+
+
+# Built once, because building takes as long as reading. One statement reads one moment on every database, so the roles
+# belong to the version that is read with them.
+_STANDING = (
+    select(
+        select(COUNTERS.c.value).where(COUNTERS.c.name == MEMBERSHIP_VERSION).scalar_subquery().label("version"),
+        USERS.c.issued_before,
+        USERS.c.is_placeholder,
+        MEMBERS,
+    )
+    .join_from(USERS, MEMBERS, isouter=True)
+    .where(USERS.c.id == bindparam("user_id"))
+    .order_by(MEMBERS.c.root_kind, MEMBERS.c.root_id)
+)
