@@ -10,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire.broker_config import container_config
-from beaconfire.broker_users import USERS, BrokerUser, Publisher, users
+from beaconfire.broker_users import USER_INFO, USERS, BrokerUser, Publisher, users
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
@@ -227,10 +227,13 @@ def test_only_the_publisher_gets_the_roots_of_the_catalogue() -> None:
 
 
 def test_further_publisher_may_write_only_its_subtrees_and_hear_only_its_inbox() -> None:
-    """T11: one that is not built on the kit reads nothing from the stream. To send, it needs a service token, too."""
+    """T11: one that is not built on the kit reads nothing from the stream. To send, it needs a service token, too.
+
+    Every user may ask what it may do itself.
+    """
     weather = next(user for user in EXTENDED if user.name == "weather")
 
-    assert [subject for subject in publishes() if may_publish(weather, subject)] == [SEND]
+    assert [subject for subject in publishes() if may_publish(weather, subject)] == [USER_INFO, SEND]
     assert [what for what, queue in subscribes() if may_subscribe(weather, what, queue)] == []
 
 
