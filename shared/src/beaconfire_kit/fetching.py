@@ -25,6 +25,8 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes
+    date: str = ""
+    """The time of the server's clock, as its header `Date` has it."""
 
 
 async def fetch(http: aiohttp.ClientSession, url: str, *, max_bytes: int, timeout_s: float) -> bytes:
@@ -80,7 +82,7 @@ async def _ask(
         raise FetchFailed(f"no whole answer within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise FetchFailed(f"no answer: {error or type(error).__name__}") from error
-    return Answer(answer.status, _unpacked(content, encoding, max_bytes))
+    return Answer(answer.status, _unpacked(content, encoding, max_bytes), answer.headers.get(hdrs.DATE, ""))
 
 
 async def _read(content: aiohttp.StreamReader, max_bytes: int) -> bytes:

@@ -4,8 +4,11 @@ It is one row. It is renewed whenever rows are marked, so it costs no query whil
 takes it over when rows wait and it was not renewed for `LEASE_S` seconds (ADR 0014).
 """
 
+import os
+import socket
 import time
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,6 +35,24 @@ def table(metadata: MetaData) -> Table:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds the lease, as its host and process id. Empty if a process gave the lease back."""
+
+    name: str
+    renewed_s: float
+    """Seconds since it last sent events. While none waits, it renews nothing."""
+
+
+async def holder(connection: AsyncConnection, metadata: MetaData) -> Holder | None:
+    """Return who holds the lease in a service's database, for operators. None if no process ever did."""
+    row = (await connection.execute(select(metadata.tables[LEASE]))).first()
+    if row is None:
+        return None
+    name = row.holder.rpartition(":")[0] or row.holder  # its last part is random
+    return Holder(name, (datetime.now(UTC) - row.renewed_at).total_seconds())
+
+
 class LeaseLost(Exception):
     """Another process relays this database now."""
 
@@ -42,7 +63,7 @@ class Lease:
     def __init__(self, database: Database, rows: Table) -> None:
         self._database = database
         self._rows = rows
-        self._me = uuid.uuid4().hex
+        self._me = f"{socket.gethostname()[:32]}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self._seen: tuple[str, datetime] | None = None
         self._seen_at = 0.0
         self._sure_until = (0.0, 0.0)

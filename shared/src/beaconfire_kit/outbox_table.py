@@ -32,6 +32,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from beaconfire_kit import lease
 from beaconfire_kit.database import UtcDateTime
+from beaconfire_kit.lease import Holder
 from beaconfire_kit.subjects import root_name
 
 MAX_ROOTS = 20
@@ -91,6 +92,9 @@ class WaitingRoot:
     root: str
     events: int
     oldest_s: float
+    event_id: str = ""
+    """The first of them. The others wait behind it."""
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +116,14 @@ class Content:
     waiting: Sequence[WaitingRoot]
     refused_events: int
     refused: Sequence[Refused]
+    relay: Holder | None = None
+    """The process that sends them. None if no process ever did."""
 
 
-def by_root(rows: Table) -> Select[str, int, datetime]:
-    """Return the events that wait in an outbox, by `root`: `events` and `oldest`, the oldest first."""
-    oldest = func.min(rows.c.created_at).label("oldest")
-    counted = select(root_of(rows.c.subject).label("root"), func.count().label("events"), oldest)
+def by_root(rows: Table) -> Select[str, int, datetime, int]:
+    """Return the events that wait in an outbox, by `root`: `events`, `oldest` and the `first` row, the oldest first."""
+    oldest, first = func.min(rows.c.created_at).label("oldest"), func.min(rows.c.id).label("first")
+    counted = select(root_of(rows.c.subject).label("root"), func.count().label("events"), oldest, first)
     return counted.where(rows.c.published_at.is_(None)).group_by("root").order_by("oldest")
 
 
@@ -140,12 +146,18 @@ async def look(connection: AsyncConnection, rows: Table) -> Content:
     waiting = (await connection.execute(by_root(rows).limit(MAX_ROOTS))).all()
     refused = select(rows).where(rows.c.refused.is_not(None)).order_by(rows.c.id).limit(MAX_REFUSED)
     events = (await connection.execute(refused)).all()
+    blocking = select(rows.c.id, rows.c.event_id, rows.c.subject).where(rows.c.id.in_([one.first for one in waiting]))
+    first = {row.id: (row.event_id, row.subject) for row in await connection.execute(blocking)}
     return Content(
         count.events,
         count.roots,
-        [WaitingRoot(root_name(one.root), one.events, (now - one.oldest).total_seconds()) for one in waiting],
+        [
+            WaitingRoot(root_name(one.root), one.events, (now - one.oldest).total_seconds(), *first.get(one.first, ()))
+            for one in waiting
+        ],
         count.refused,
         [Refused(one.event_id, one.subject, one.refused, (now - one.created_at).total_seconds()) for one in events],
+        await lease.holder(connection, rows.metadata),
     )
 
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any, TypeVar
 
 import structlog
@@ -143,6 +144,7 @@ def worker_application(*, ready: Callable[[], str | None]) -> web.Application:
     """The application of a service that has an operations port only: health and metrics."""
     app = operators_application()
     app[READY] = ready
+    app[_SHOWN_VERSION] = VERSION
     _add_health(app)
     app.router.add_get("/metrics", _metrics)
     return app
@@ -273,6 +275,10 @@ def correlation_id(request: web.Request) -> str:
     return request[_CORRELATION]
 
 
+VERSION = metadata.version("beaconfire-kit")
+"""The version of this service's code. All distributions of a release have the same."""
+_SHOWN_VERSION: web.AppKey[str] = web.AppKey("version", str)
+"""Only the operations port shows it: the public ports do not say what runs there."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods without effects (RFC 9110 §9.2.1). Every request with another method is logged."""
@@ -338,7 +344,9 @@ async def _healthz(_request: web.Request) -> web.Response:
 async def _readyz(request: web.Request) -> web.Response:
     why_not = request.config_dict[READY]()
     warnings = request.config_dict.get(WARNINGS, list)()
-    body = {"status": why_not or "ready", **({"warnings": warnings} if warnings else {})}
+    shown = request.config_dict.get(_SHOWN_VERSION)
+    version = {"version": shown} if shown else {}
+    body = {"status": why_not or "ready", **version, **({"warnings": warnings} if warnings else {})}
     return web.json_response(body, status=503 if why_not else 200)
 
 

@@ -7,6 +7,8 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
@@ -47,7 +49,7 @@ from beaconfire.local_services import DidNotStart
 from beaconfire.log_stream import plain
 from beaconfire.member_files import InvalidMembers
 from beaconfire.nats_server import BrokerDidNotReload, BrokerDidNotStart
-from beaconfire.operating import auth_operator
+from beaconfire.operating import AuthOperator, auth_operator
 from beaconfire.options import (
     DATA,
     AsJson,
@@ -430,6 +432,16 @@ def doctor(
     publishers: Annotated[
         Path | None, typer.Option(help="The file with further publishers, to check what each may do.")
     ] = None,
+    database: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SERVICE=URL", help="A service's database, to check its outbox. Can be repeated."),
+    ] = None,
+    door: Annotated[
+        list[str] | None,
+        typer.Option(help="A public address of the deployment, to check its certificate. Can be repeated."),
+    ] = None,
+    auth_ops: AuthOps = None,
+    operator_token: OperatorToken = None,
     new_epoch: Annotated[
         bool,
         typer.Option(
@@ -449,10 +461,33 @@ def doctor(
     if new_epoch:
         _renew_epoch(as_user("setup", folder), ask=not yes)
         return
-    checks = asyncio.run(examining.diagnose(_deployment(folder, monitoring, service, env_file, publishers)))
+    deployment = _deployment(folder, monitoring, service, env_file, publishers)
+    deployment = replace(
+        deployment,
+        databases={**deployment.databases, **_databases(database or ())},
+        doors=door or deployment.doors,
+        auth=_auth(folder, auth_ops, operator_token),
+    )
+    checks = asyncio.run(examining.diagnose(deployment))
     examining.print_json(checks) if as_json else examining.print_readable(checks, Console(highlight=False))
     if worst(checks) == "wrong":
         raise typer.Exit(1)
+
+
+def _databases(given: Sequence[str]) -> dict[str, str]:
+    named = dict(one.partition("=")[::2] for one in given)
+    for name, url in named.items():
+        if name not in outboxes.OUTBOXES or not url:
+            services = ", ".join(outboxes.OUTBOXES)
+            raise typer.BadParameter(f"--database is SERVICE=URL, and the service is one of {services}")
+    return named
+
+
+def _auth(folder: DataFolder, url: str | None, token: str | None) -> AuthOperator | None:
+    """Return auth's operations port: the given one, or that of the running `up`. None if it is not given."""
+    if has_broker_settings() and (url is None or token is None):
+        return None
+    return auth_operator(folder, url, token)
 
 
 def _deployment(
@@ -475,8 +510,9 @@ def _deployment(
         passwords or folder.passwords(),
         publishers,
         monitoring or [url for url in (running.monitoring_url,) if url],
-        services or (running.address, running.auth_url, running.publisher_url),
+        services or list(running.ops_urls.values()),
         migrating.databases_of(folder.path),
+        [running.address],
     )
 
 

@@ -54,6 +54,8 @@ class Running:
     monitoring_url: str = ""
     """URL of the broker's monitoring port, or empty."""
     gateway_ops_urls: Sequence[str] = ()
+    ops_urls: Mapping[str, str] = field(default_factory=dict)
+    """URLs of the operations ports of all services, by name."""
     processes: Mapping[str, int] = field(default_factory=dict)
     """Process ids by name."""
     roots: Sequence[str] = ()

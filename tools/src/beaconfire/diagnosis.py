@@ -35,6 +35,8 @@ SKEW_WRONG_S = 30.0
 """How far the times in a token may be off."""
 REACH_WARNING_S = 24 * 3600
 LAG_WARNING = 1_000
+RELAY_SILENT_S = 60.0
+"""A relay with events to send renews its lease every second or two."""
 DURABLES = ("auth-parents", "rules-engine", "scheduler")
 """The consumers of our own services."""
 SETUP = "`beaconfire setup` as the broker user `setup`"
@@ -75,6 +77,10 @@ class Readiness:
     ready: bool
     said: str
     warnings: tuple[str, ...] = ()
+    version: str = ""
+    """Empty on public ports, which do not tell it."""
+    skew_s: float | None = None
+    """How far its clock is ahead of this machine's, to about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,20 +149,24 @@ def _version(version: str) -> Check:
 
 def _payload(size: int) -> Check:
     if size < MAX_PAYLOAD:
-        advice = f"set max_payload to 256KB: the broker refuses events larger than {_bytes(size)} for good"
-        return Check("broker", "max_payload", "warning", _bytes(size), advice)
-    return Check("broker", "max_payload", "ok", _bytes(size))
+        advice = f"set max_payload to 256KB: the broker refuses events larger than {in_bytes(size)} for good"
+        return Check("broker", "max_payload", "warning", in_bytes(size), advice)
+    return Check("broker", "max_payload", "ok", in_bytes(size))
 
 
 def _clock(facts: Facts) -> Check:
     if facts.skew_s is None:
         return Check("broker", "clock", "unseen", "the broker did not send its time")
-    off = abs(facts.skew_s)
-    found = f"{off:.1f} s {'ahead of' if facts.skew_s > 0 else 'behind'} this machine's"
-    advice = "run NTP on both machines: tokens, retention and the look-up of old events depend on these clocks"
-    if off > SKEW_WRONG_S:
-        return Check("broker", "clock", "wrong", found, advice)
-    return Check("broker", "clock", *_warn(off > SKEW_WARNING_S, found, advice))
+    return clock("broker", "clock", facts.skew_s, "retention, and the look-up of old events, depend on it")
+
+
+def clock(part: str, name: str, skew_s: float, breaks: str) -> Check:
+    """Judge how far a clock is off. `breaks` says what that breaks."""
+    off = abs(skew_s)
+    found = f"{off:.1f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
+    verdict: Verdict = "wrong" if off > SKEW_WRONG_S else "warning" if off > SKEW_WARNING_S else "ok"
+    advice = f"run NTP on both machines (`timedatectl` shows whether it runs): {breaks}"
+    return Check(part, name, verdict, found, "" if verdict == "ok" else advice)
 
 
 def _syncs(facts: Facts) -> Iterator[Check]:
@@ -175,7 +185,7 @@ def _sync(name: str, config: Mapping[str, Any], facts: Facts) -> Check:
     if config.get("sync_always"):
         return Check("broker", name, "ok", "always")
     interval = int(config.get("sync_interval", 0)) / NS
-    found = f"every {_span(interval)}: a power loss loses acknowledged events"
+    found = f"every {in_words(interval)}: a power loss loses acknowledged events"
     advice = "set jetstream { sync_interval: always } in the broker's configuration"
     return Check("broker", name, "warning" if facts.development else "wrong", found, advice)
 
@@ -201,7 +211,7 @@ def _login(login: LoginProbe) -> Check:
 def _stream(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
     config, state = info["config"], info["state"]
     count = int(state["messages"])
-    size = f"{count:,} {'message' if count == 1 else 'messages'}, {_bytes(state['bytes'])}"
+    size = f"{count:,} {'message' if count == 1 else 'messages'}, {in_bytes(state['bytes'])}"
     yield Check("stream", "stream", "ok", f"{STREAM}, {size}")
     yield _stores(facts)
     yield _epoch(config)
@@ -278,18 +288,18 @@ def _republish(config: Mapping[str, Any]) -> Check:
 def _largest(config: Mapping[str, Any]) -> Check:
     size = int(config.get("max_msg_size", -1))
     if size == MAX_MESSAGE_BYTES:
-        return Check("stream", "max_msg_size", "ok", _bytes(size))
+        return Check("stream", "max_msg_size", "ok", in_bytes(size))
     if 0 <= size < MAX_MESSAGE_BYTES:
         otherwise = "larger events are refused, although publishers may send them"
     else:
         otherwise = "with larger events, a client that does not read uses too much of a gateway's memory"
-    found = f"{_bytes(size) if size >= 0 else 'no limit'}: {otherwise}"
+    found = f"{in_bytes(size) if size >= 0 else 'no limit'}: {otherwise}"
     return Check("stream", "max_msg_size", "wrong", found, _declare_again("max_msg_size"))
 
 
 def _window(config: Mapping[str, Any]) -> Check:
     window_s = int(config.get("duplicate_window", 0)) / NS
-    found = _span(window_s)
+    found = in_words(window_s)
     if window_s < DUPLICATE_WINDOW_S:
         found += ": an event whose acknowledgement was lost longer ago may be stored twice"
         return Check("stream", "duplicate_window", "wrong", found, f"run {SETUP}, which makes it 15 minutes")
@@ -299,7 +309,7 @@ def _window(config: Mapping[str, Any]) -> Check:
 def _reach(facts: Facts, config: Mapping[str, Any], state: Mapping[str, Any]) -> Check:
     """Check how long a client may be away and still resume, at the rate of events so far."""
     age_s, size = int(config.get("max_age", 0)) / NS, int(config.get("max_bytes", -1))
-    limits = f"kept {_span(age_s) if age_s else 'forever'} or {_bytes(size) if size > 0 else 'any size'}"
+    limits = f"kept {in_words(age_s) if age_s else 'forever'} or {in_bytes(size) if size > 0 else 'any size'}"
     if age_s <= 0 and size <= 0:
         advice = f"run {SETUP}: without a limit the disk fills up, and then the broker stores nothing"
         return Check("stream", "retention", "wrong", limits, advice)
@@ -307,7 +317,7 @@ def _reach(facts: Facts, config: Mapping[str, Any], state: Mapping[str, Any]) ->
     reach_s = min(one for one in (age_s or None, by_size_s) if one is not None) if age_s or by_size_s else None
     if reach_s is None:
         return Check("stream", "retention", "ok", limits)
-    found = f"{limits}: reaches back {_span(reach_s)} at the rate so far"
+    found = f"{limits}: reaches back {in_words(reach_s)} at the rate so far"
     advice = (
         "raise the stream's max_bytes or max_age, and the broker's max_file_store: after longer, clients must reload"
     )
@@ -431,7 +441,7 @@ def _deadletters(facts: Facts) -> Iterator[Check]:
         state = facts.deadletters["state"]
         count = int(state["messages"])
         if count:
-            found = f"{count:,}, the last {_span((facts.now - parse_time(state['last_ts'])).total_seconds())} ago"
+            found = f"{count:,}, the last {in_words((facts.now - parse_time(state['last_ts'])).total_seconds())} ago"
             yield Check(
                 "workers", "dead letters", "warning", found, "`beaconfire deadletters` shows them with the reasons"
             )
@@ -469,18 +479,36 @@ def _services(facts: Facts) -> Iterator[Check]:
 
 
 def _outboxes(facts: Facts) -> Iterator[Check]:
-    """Report each root with events that have waited for long, and the events that the broker refused."""
+    """Report which process sends, each root with events that have waited for long, and the events that were refused."""
     for box in facts.outboxes:
-        for root in box.waiting:
-            if root.oldest_s > STALE_S:
-                found = f"{root.events:,} events wait, the oldest for {_span(root.oldest_s)}"
-                yield Check("outbox", f"{box.service} {root.root}", "warning", found, f"read the log of {box.service}")
+        late = [root for root in box.waiting if root.oldest_s > STALE_S]
+        yield _relay(box, bool(late))
+        for root in late:
+            found = (
+                f"{root.events:,} events wait behind event {root.event_id} ({root.subject}), "
+                f"the oldest for {in_words(root.oldest_s)}"
+            )
+            advice = f"the log of {box.service} has the reason: `an event was not acknowledged, trying again`"
+            yield Check("outbox", f"{box.service} {root.root}", "warning", found, advice)
         if box.refused:
             found = f"the broker refused {box.refused_events:,} events, the last: {box.refused[-1].reason}"
             advice = f"fix the cause, then run `beaconfire outbox {box.service} --resend-all`"
             yield Check("outbox", box.service, "warning", found, advice)
-        elif not any(root.oldest_s > STALE_S for root in box.waiting):
+        elif not late:
             yield Check("outbox", box.service, "ok", "no event has waited for long, and none was refused")
+
+
+def _relay(box: OutboxSeen, is_late: bool) -> Check:
+    """Report the process that sends the events of an outbox. While none waits, it has nothing to renew."""
+    name, relay = f"relay of {box.service}", box.relay
+    start = f"start {box.service}, and read its log: no process sends its events"
+    if relay is None:
+        return Check("outbox", name, "wrong" if is_late else "ok", "no process has sent anything yet", start * is_late)
+    who = relay.name or "none: the last one stopped in order"
+    found = f"{who}, active {in_words(max(0.0, relay.renewed_s))} ago"
+    if is_late and (not relay.name or relay.renewed_s > RELAY_SILENT_S):
+        return Check("outbox", name, "wrong", found, start)
+    return Check("outbox", name, "ok", found)
 
 
 def _unseen(facts: Facts, what: str, part: str, name: str, verdict: Verdict = "unseen") -> Check:
@@ -518,7 +546,7 @@ def parse_time(text: str) -> datetime:
 _SPANS = ((24 * 3600, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
-def _span(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     """Return a duration in words: in the largest unit that fits twice, or exactly once."""
     for size, unit in _SPANS:
         if seconds >= 2 * size or seconds == size:
@@ -527,7 +555,7 @@ def _span(seconds: float) -> str:
     return f"{seconds:.1f} seconds"
 
 
-def _bytes(count: float) -> str:
+def in_bytes(count: float) -> str:
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             return f"{count:,.1f}".removesuffix(".0") + f" {unit}"

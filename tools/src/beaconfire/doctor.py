@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Seque
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import nats.errors
@@ -23,11 +25,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from beaconfire import broker_permissions, catalogue_diagnosis, outboxes
+from beaconfire import broker_permissions, catalogue_diagnosis, outboxes, surroundings
+from beaconfire import surroundings_diagnosis as judge
 from beaconfire.broker_permissions import CannotAsk, MayNotAsk, Permissions, look_at_logins
 from beaconfire.broker_users import USER_INFO, USERS, Publisher, password_variable
 from beaconfire.catalogue_diagnosis import CatalogueSeen
 from beaconfire.diagnosis import BROKER_CONFIG, Check, Facts, Readiness, Verdict, examine, parse_time, worst
+from beaconfire.operating import AuthOperator
 from beaconfire_kit import broker
 from beaconfire_kit.broker import (
     ANCHOR,
@@ -43,6 +47,7 @@ from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.progress import STUCK_S
 from beaconfire_kit.seams.nats_connection import Connection, PublishDenied, server_info
 from beaconfire_kit.settings import Settings
+from beaconfire_kit.web import VERSION
 
 CONNECT_S = 10.0
 ANSWER_S = 5.0
@@ -74,6 +79,10 @@ class Deployment:
     """URLs of services whose `/readyz` is asked."""
     databases: Mapping[str, str] = field(default_factory=dict)
     """URLs of databases whose outboxes are checked, by service."""
+    doors: Sequence[str] = ()
+    """Public addresses of the deployment, whose certificates are checked."""
+    auth: AuthOperator | None = None
+    """Auth's operations port, which is asked for keys and service tokens."""
     answer_s: float = ANSWER_S
     """How long the broker may take for an answer."""
     stuck_s: float = STUCK_S
@@ -88,7 +97,44 @@ async def diagnose(deployment: Deployment) -> list[Check]:
     ):
         catalogue = await _catalogue(asked)
         facts = await _facts(deployment, asked, http, catalogue.roots or BUILT_IN_ROOTS)
-        return [*examine(facts), *catalogue_diagnosis.examine(catalogue, facts.stream)]
+        return [
+            *examine(facts),
+            *catalogue_diagnosis.examine(catalogue, facts.stream),
+            *await _surroundings(deployment, facts),
+        ]
+
+
+async def _surroundings(deployment: Deployment, facts: Facts) -> list[Check]:
+    seen = _Seen()
+    store = next((page["jetstream"].get("config", {}).get("store_dir") for page in facts.varz), None)
+    doors = await surroundings.look_at_doors(deployment.doors)
+    credentials = deployment.auth and await seen.get(
+        "credentials", asyncio.to_thread(surroundings.read_credentials, deployment.auth)
+    )
+    broker_is_private = await asyncio.to_thread(_is_private, deployment.settings)
+    checks = [
+        judge.broker_door(deployment.settings.nats_url, bool(facts.server.get("tls_required")), broker_is_private),
+        *judge.versions(facts.services, VERSION),
+        *judge.clocks(facts.services, facts.outboxes),
+        *judge.disks(surroundings.disks_of(store, deployment.databases), facts.stream),
+        *judge.rooms(facts.account, facts.varz, {f"bucket {name}": info for name, info in facts.buckets.items()}),
+        *judge.doors(doors, facts.now, development=facts.development),
+    ]
+    if credentials:
+        checks += judge.expiries(credentials, facts.now)
+    elif deployment.auth:
+        checks.append(
+            Check("credentials", "credentials", "unseen", seen.why["credentials"], "check the operator token")
+        )
+    return checks
+
+
+def _is_private(settings: Settings) -> bool:
+    return all(surroundings.is_private(_host(server)) for server in settings.nats_servers)
+
+
+def _host(server: str) -> str:
+    return urlsplit(server if "://" in server else f"nats://{server}").hostname or ""
 
 
 async def _catalogue(asked: "_Asked") -> CatalogueSeen:
@@ -413,6 +459,7 @@ async def _ask_as(settings: Settings, user: str, password: str) -> Permissions:
 
 
 async def _readiness(http: aiohttp.ClientSession, url: str) -> Readiness:
+    began = time.time()
     try:
         answer = await ask(http, f"{url.rstrip('/')}/readyz", max_bytes=MAX_PAGE_BYTES, timeout_s=HTTP_S)
     except FetchFailed as error:
@@ -420,6 +467,16 @@ async def _readiness(http: aiohttp.ClientSession, url: str) -> Readiness:
     try:
         answered = json.loads(answer.body)
         said, warnings = str(answered["status"]), tuple(str(one) for one in answered.get("warnings", ()))
+        version = str(answered.get("version", ""))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Readiness(url, ready=False, said=f"answered {answer.status} and is not a Beaconfire service")
-    return Readiness(url, ready=answer.status == 200, said=said, warnings=warnings)
+    skew_s = _skew_of(answer.date, (began + time.time()) / 2)
+    return Readiness(url, answer.status == 200, said, warnings, version, skew_s)
+
+
+def _skew_of(date: str, asked_at: float) -> float | None:
+    """Return how far a server's clock is ahead. Its header has whole seconds: the error is half a second."""
+    try:
+        return parsedate_to_datetime(date).timestamp() + 0.5 - asked_at
+    except ValueError:
+        return None

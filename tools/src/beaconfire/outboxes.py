@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +22,7 @@ from beaconfire_demo.tracker.store import OUTBOX as TRACKER
 from beaconfire_demo.workspace.store import OUTBOX as WORKSPACE
 from beaconfire_kit import outbox_table
 from beaconfire_kit.database import Database, DatabaseAway, cause
+from beaconfire_kit.lease import Holder
 from beaconfire_kit.outbox_table import Refused, WaitingRoot
 from beaconfire_publisher.store import OUTBOX as PUBLISHER
 
@@ -40,6 +44,10 @@ class Seen:
     waiting: Sequence[WaitingRoot]
     refused_events: int
     refused: Sequence[Refused]
+    relay: Holder | None = None
+    """The process that sends them. None if no process ever did."""
+    skew_s: float | None = None
+    """How far the clock of the database's server is ahead of this machine's. None for SQLite, which has no server."""
 
 
 def look(service: str | None, url: str | None, folder: Path) -> list[Seen]:
@@ -81,9 +89,12 @@ def print_readable(seen: Sequence[Seen], console: Console) -> None:
         if not one.waiting and not one.refused:
             console.print(f"{one.service}: no event waits, and none was refused")
         if one.waiting:
-            waiting = [(root.root, str(root.events), f"{root.oldest_s:.0f} s") for root in one.waiting]
+            waiting = [(root.root, str(root.events), f"{root.oldest_s:.0f} s", root.event_id) for root in one.waiting]
             title = f"{one.service}: events that wait for the broker"
-            print_table(listing(["root", "events", "oldest has waited"], waiting, whole=["root"], title=title), console)
+            print_table(
+                listing(["root", "events", "oldest has waited", "first event"], waiting, whole=["root"], title=title),
+                console,
+            )
             _print_rest(console, one.waiting_roots - len(one.waiting), "roots")
         if one.refused:
             refused = [(event.event_id, event.subject, event.reason) for event in one.refused]
@@ -117,7 +128,15 @@ def _change(wheres: Mapping[str, str], work: Callable[[AsyncConnection, str], Aw
 async def _look(service: str, database: Database) -> Seen:
     async with database.reading() as connection:
         content = await outbox_table.look(connection, OUTBOXES[service])
-    return Seen(service, content.waiting_roots, content.waiting, content.refused_events, content.refused)
+        skew_s = None if database.is_sqlite else await _skew(connection)
+    content_of = (content.waiting_roots, content.waiting, content.refused_events, content.refused, content.relay)
+    return Seen(service, *content_of, skew_s)
+
+
+async def _skew(connection: AsyncConnection) -> float:
+    began = time.time()
+    theirs: datetime = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+    return theirs.timestamp() - (began + time.time()) / 2
 
 
 async def _with(url: str, work: Callable[[Database], Awaitable[T]]) -> T:

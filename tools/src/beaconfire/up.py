@@ -361,6 +361,7 @@ def _running(options: Options, services: Services, permissions: LocalPermissions
         monitoring_url=f"http://127.0.0.1:{services.nats.monitoring_port}",
         auth_ops_url=services.auth.ops_url,
         gateway_ops_urls=[one.ops_url for one in services.gateways],
+        ops_urls={one.name: one.ops_url for one in services.services},
         processes={one.name: one.pid for one in services.processes if one.pid is not None},
         roots=sorted(permissions.roots),
         application_urls={name: one.url for name, one in services.applications.items()},

@@ -26,7 +26,7 @@ from beaconfire_gateway.process.session_views import SESSIONS_PATH, limit_of, me
 from beaconfire_gateway.process.supervisor import Board
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.web import json_answer, operators_application
+from beaconfire_kit.web import VERSION, json_answer, operators_application
 
 log = logs.get(__name__)
 
@@ -92,7 +92,7 @@ class Combined:
                 says[str(number)] = str(answer.read()["status"])
         is_ready = "ready" in says.values()
         status = "ready" if is_ready else next(iter(says.values()))
-        return json_answer({"status": status, "workers": says}, status=200 if is_ready else 503)
+        return json_answer({"status": status, "version": VERSION, "workers": says}, status=200 if is_ready else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         answers = await self._ask_all("/metrics")
