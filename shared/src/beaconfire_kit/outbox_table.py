@@ -167,6 +167,7 @@ class Written:
 
     event_id: str
     subject: str
+    body: bytes
     created_at: datetime
     published_at: datetime | None
     """When the relay was done with it. None: it waits."""
@@ -229,7 +230,15 @@ async def _written(connection: AsyncConnection, rows: Table, row: Row[Any]) -> W
         count = await connection.scalar(select(func.count()).select_from(rows).where(*waits)) or 0
         first = await connection.scalar(select(rows.c.event_id).where(*waits).order_by(rows.c.id).limit(1))
     return Written(
-        row.event_id, row.subject, row.created_at, row.published_at, row.stream_offset, row.refused, count, first
+        row.event_id,
+        row.subject,
+        row.body,
+        row.created_at,
+        row.published_at,
+        row.stream_offset,
+        row.refused,
+        count,
+        first,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
 
 from beaconfire import member_files
 from beaconfire.api import ApiError
@@ -24,7 +25,19 @@ from beaconfire_kit.subjects import membership_of, parse_root
 
 roots = typer.Typer(help="Create, list and delete roots: who may hear them.", no_args_is_help=True)
 members = typer.Typer(help="List, put, remove and import members of roots.", no_args_is_help=True)
-users = typer.Typer(help="End a user's access at once.", no_args_is_help=True)
+
+
+class _ShowsByDefault(TyperGroup):
+    """`user vera@example.org` means `user show vera@example.org`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        is_name = bool(args) and args[0] not in self.commands and not args[0].startswith("-")
+        return super().resolve_command(ctx, ["show", *args] if is_name else args)
+
+
+users = typer.Typer(
+    cls=_ShowsByDefault, help="Show a user, or end a user's access at once. `user USER` shows it.", no_args_is_help=True
+)
 
 ACCESS = "user.*.access"
 SHOWN = 100

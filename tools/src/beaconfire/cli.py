@@ -24,6 +24,7 @@ from beaconfire import (
     authorizer_commands,
     broker_commands,
     catalogue_docs,
+    investigation,
     limit_commands,
     listening,
     operating,
@@ -32,7 +33,9 @@ from beaconfire import (
     replaying,
     sending,
     sign_in,
+    tailing,
     token_commands,
+    why_commands,
 )
 from beaconfire import deadletters as letters
 from beaconfire import doctor as examining
@@ -153,6 +156,8 @@ EXPECTED = (
     listening.ListeningEnded,
     outboxes.CannotLook,
     publishing.CannotPublish,
+    tailing.TailEnded,
+    investigation.CannotInvestigate,
     token_commands.CannotExplain,
 )
 
@@ -695,6 +700,13 @@ def outbox(
     if not (resend or resend_all or drop):
         seen = outboxes.look(*where)
         outboxes.print_json(seen) if as_json else outboxes.print_readable(seen, Console(highlight=False))
+
+
+app.command()(why_commands.why)
+app.command()(why_commands.event)
+app.command()(why_commands.sessions)
+app.command()(why_commands.tail)
+access_commands.users.command("show")(why_commands.show_user)
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ OperatorToken = Annotated[
     typer.Option(
         envvar=f"{ENV_PREFIX}OPERATOR_TOKEN",
         callback=or_in_file("operator_token"),
-        help="Auth's operator token. Default: that of the running `beaconfire up`.",
+        help="The operator token of auth and the gateways. Default: that of the running `beaconfire up`.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

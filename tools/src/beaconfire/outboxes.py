@@ -23,7 +23,7 @@ from beaconfire_demo.workspace.store import OUTBOX as WORKSPACE
 from beaconfire_kit import outbox_table
 from beaconfire_kit.database import Database, DatabaseAway, cause
 from beaconfire_kit.lease import Holder
-from beaconfire_kit.outbox_table import Refused, WaitingRoot
+from beaconfire_kit.outbox_table import Refused, WaitingRoot, Written
 from beaconfire_publisher.store import OUTBOX as PUBLISHER
 
 OUTBOXES = {"auth": AUTH, "publisher": PUBLISHER, "workspace": WORKSPACE, "tracker": TRACKER}
@@ -58,6 +58,23 @@ def look(service: str | None, url: str | None, folder: Path) -> list[Seen]:
 async def look_at(service: str, url: str) -> Seen:
     """Return the same for a service and the URL of its database."""
     return await _with(url, partial(_look, service))
+
+
+async def find(
+    url: str, *, event_id: str | None = None, offset: int | None = None, correlation_id: str | None = None
+) -> list[Written]:
+    """Return the events of an outbox with one of these, the newest last. Raises CannotLook.
+
+    The outboxes of all services that are built on the kit are alike, so the service need not be known.
+    """
+
+    async def work(database: Database) -> list[Written]:
+        async with database.reading() as connection:
+            return await outbox_table.find(
+                connection, PUBLISHER, event_id=event_id, offset=offset, correlation_id=correlation_id
+            )
+
+    return await _with(url, work)
 
 
 def send_again(service: str | None, url: str | None, folder: Path, event_ids: Sequence[str] | None) -> int:

@@ -130,6 +130,11 @@ class Conflator(Generic[S]):
         """Whether events of the type are conflated now."""
         return type_ in self._rules
 
+    def window_ms(self, type_: str) -> int | None:
+        """For how long later events of the type replace one another now. None if the type is not conflated."""
+        rule = self._rules.get(type_)
+        return None if rule is None else rule.window_ms
+
     def concerns(self, root_kinds: Iterable[str]) -> bool:
         """Whether events of roots of any of these kinds may be held, here or elsewhere, and are stored."""
         return bool(self._root_kinds) and not self._root_kinds.isdisjoint(root_kinds)

@@ -226,7 +226,7 @@ def _checked(parts: Parts, offset: int, stored: Stored) -> dict[str, Any]:
         "isValid": True,
         "type": entry.type,
         "audience": _audience(entry.audience),
-        "isConflated": parts.gateway.conflation.is_conflated(entry.type),
+        "windowMs": parts.gateway.conflation.window_ms(entry.type),
         "event": _json(entry.body),
     }
 
