@@ -18,7 +18,7 @@ fetched = || { echo "$(1) could not be downloaded (see above). Check the network
 containers = if timeout 10 docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory test-containers; else \
 	echo "The tests of containers were left out, because no Docker engine is reachable. make test-containers installs one and runs them."; fi
 
-.PHONY: help setup up test test-containers check format generate migration faults bench wheels packages record browser postgresql languages proxies monitoring clean
+.PHONY: help setup up test test-containers check format generate migration faults bench wheels packages docs docs-serve sbom record browser postgresql languages proxies monitoring clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,7 +83,7 @@ check: setup clients/js/node_modules/.package-lock.json ## check what must hold 
 	@$(RUN) python -m scripts.generate --check
 	@$(RUN) python -m scripts.migrations check
 	@$(RUN) python -m scripts.features
-	@$(RUN) python -m scripts.audit
+	@$(RUN) python -m scripts.audit $(if $(CI),--examples)
 
 format: setup ## format every file
 	@$(RUN) ruff check --fix-only --quiet .
@@ -110,8 +110,23 @@ packages: clients/js/node_modules/.package-lock.json clients/react/node_modules/
 	@for one in js react; do (cd clients/$$one && npm pack --silent --pack-destination ../../dist >/dev/null) || exit 1; done
 	@echo "The packages are in $(CURDIR)/dist"
 
+scripts/site/node_modules/.package-lock.json: scripts/site/package.json scripts/site/package-lock.json
+	@deploy/install-languages.sh node $(call fetched,Node,/etc/apt/sources.list. Or put node and npm on the PATH)
+	@cd scripts/site && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error $(call fetched,npm packages of scripts/site,NPM_CONFIG_REGISTRY)
+	@touch $@
+
+docs: setup scripts/site/node_modules/.package-lock.json ## build the documentation as a site into dist/docs
+	@$(RUN) sphinx-build -q -W --keep-going -j auto -c scripts/site -d dist/.docs . dist/docs
+	@echo "The site is in $(CURDIR)/dist/docs"
+
+docs-serve: docs ## build the documentation, and serve it at http://127.0.0.1:8000/
+	@$(RUN) python -m http.server --bind 127.0.0.1 --directory dist/docs 8000
+
+sbom: setup ## list what each image contains, in dist/ (after docker compose build)
+	@$(RUN) python -m scripts.sbom
+
 record: setup ## record a release, against which the next version is tested: COMMIT=…
 	@UV=$(UV) $(RUN) python -m scripts.record_release "$(COMMIT)"
 
 clean: ## remove installed tools, caches, and the data of `make up`
-	@rm -rf clients/*/node_modules clients/*/types clients/react/test/react18/node_modules dist .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	@rm -rf clients/*/node_modules clients/*/types clients/react/test/react18/node_modules scripts/site/node_modules dist .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
