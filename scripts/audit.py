@@ -1,9 +1,14 @@
-"""Look up known vulnerabilities of the locked packages with pip-audit (T22): `python -m scripts.audit`.
+"""Look up known vulnerabilities of everything that is installed from a registry: `python -m scripts.audit`.
 
-The exit code is 1 if it finds one. If the advisories cannot be asked, it prints a clear warning and passes: a registry
-mirror may have the packages without them. pip-audit alone would call every package unknown, and pass silently.
+* Python packages of uv.lock: with pip-audit. If the registry has no advisories, by age (`audits.lock_dates`).
+* Go programs, with --examples also the examples in Go: with govulncheck and a fixed database (`audits.go_programs`).
+* npm packages: with `npm audit`.
+
+The exit code is 1 if something is found. What cannot be asked is named in a warning, and passes: a registry mirror may
+have the packages without the advisories. pip-audit alone would call every package unknown, and pass silently.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -12,8 +17,11 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+
+from scripts.audits import go_programs, lock_dates, npm_packages
 
 LOCK = Path(__file__).parents[1] / "uv.lock"
 ADVISORIES = "https://pypi.org/pypi/{}/json"
@@ -23,15 +31,47 @@ AUDIT_TIMEOUT_S = 300.0
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m scripts.audit", description=__doc__)
+    parser.add_argument("--examples", action="store_true", help="compile and audit the examples in Go, too")
+    given = parser.parse_args()
+    found = _python_packages()
+    try:
+        found += go_programs.findings(examples=given.examples, today=_today())
+    except go_programs.CannotScan as error:
+        _warn(f"Go programs NOT AUDITED for vulnerabilities: {error}")
+    try:
+        found += npm_packages.findings()
+    except npm_packages.CannotAudit as error:
+        _warn(f"npm packages NOT AUDITED for vulnerabilities: {error}")
+    if found:
+        sys.exit("\n".join(found))
+
+
+def _python_packages() -> list[str]:
+    """Return what pip-audit finds or, without advisories, the packages that stay behind."""
     wanted = locked(LOCK)
     why_not = unreachable(ADVISORIES.format(wanted[0].replace("==", "/")))
     if why_not is None:
         findings, unknown = audited(wanted)
-        if findings:
-            sys.exit("\n".join(findings))
-        why_not = f"they know nothing of {', '.join(unknown)}" if unknown else None
-    if why_not is not None:
-        print(f"WARNING: {len(wanted)} packages NOT AUDITED for vulnerabilities: {why_not}", file=sys.stderr)
+        if not unknown:
+            return findings
+        why_not = f"they know nothing of {', '.join(unknown)}"
+    else:
+        findings = []
+    _warn(f"{len(wanted)} Python packages NOT AUDITED for vulnerabilities, only by age: {why_not}")
+    try:
+        return findings + lock_dates.behind(_today())
+    except lock_dates.CannotResolve as error:
+        _warn(f"{len(wanted)} Python packages NOT AUDITED by age: {error}")
+        return findings
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _warn(text: str) -> None:
+    print(f"WARNING: {text}", file=sys.stderr)
 
 
 def locked(lock: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The audit fails on a finding, and says loudly when it cannot be made."""
 
 import asyncio
+from datetime import date, timedelta
 
 import pytest
 from aiohttp import web
@@ -8,6 +9,7 @@ from aiohttp.test_utils import TestServer
 
 from beaconfire.nats_server import free_port
 from scripts.audit import LOCK, judged, locked, unreachable
+from scripts.audits import go_programs, lock_dates, npm_packages
 from tests.architecture.sources import PROJECTS
 
 FINDING = {"id": "PYSEC-1", "aliases": ["CVE-2026-1"], "fix_versions": ["3.14.3"], "description": "smuggling"}
@@ -64,3 +66,50 @@ async def test_availability_of_advisories_is_checked(status: int, body: str, why
 
 def test_audit_without_a_connection_says_so() -> None:
     assert "does not answer" in str(unreachable(f"http://127.0.0.1:{free_port()}/"))
+
+
+FLAW = go_programs.Finding("nats-server", "GO-2026-1", "stdlib", "v1.27.2", "v1.27.3")
+TODAY = date(2026, 11, 30)
+
+
+@pytest.mark.parametrize(
+    ("found", "ids", "until", "lines"),
+    [
+        ({FLAW}, [], TODAY, ["nats-server: GO-2026-1 in stdlib v1.27.2, fixed in v1.27.3"]),
+        ({FLAW}, ["GO-2026-1"], TODAY, []),
+        ({FLAW}, ["GO-2026-1"], TODAY - timedelta(days=1), [str(FLAW)]),
+        (set(), ["GO-2026-1"], TODAY, ["nats-server: GO-2026-1 is accepted and not found: delete it"]),
+    ],
+    ids=["found", "accepted", "accepted until yesterday", "gone"],
+)
+def test_vulnerability_of_a_go_program_is_named_unless_it_is_accepted(
+    found: set[go_programs.Finding], ids: list[str], until: date, lines: list[str]
+) -> None:
+    accepted = [{"program": "nats-server", "ids": ids, "until": until}]
+
+    assert go_programs.judged(found, accepted, TODAY) == lines
+
+
+def test_vulnerable_npm_package_is_named_and_a_registry_without_advisories_too() -> None:
+    (line,) = npm_packages.judged("clients/js", {"vulnerabilities": {"esbuild": {"range": "<1", "severity": "high"}}})
+
+    assert "clients/js: esbuild <1 (high)" in line
+    with pytest.raises(npm_packages.CannotAudit, match="405"):
+        npm_packages.judged("clients/js", {"message": "405 Method Not Allowed"})
+
+
+@pytest.mark.parametrize(
+    ("locked_days", "out_days", "is_behind"), [(181, 31, True), (180, 31, False), (181, 30, False)]
+)
+def test_old_release_is_behind_once_a_newer_one_has_been_out_for_a_month(
+    locked_days: int, out_days: int, is_behind: bool
+) -> None:
+    locked_release = {"yarl": lock_dates.Release("1.0", TODAY - timedelta(days=locked_days))}
+    newest = {"yarl": lock_dates.Release("1.1", TODAY - timedelta(days=out_days))}
+
+    assert bool(lock_dates.judged(locked_release, newest, TODAY)) == is_behind
+    assert lock_dates.judged(locked_release, locked_release, TODAY) == []
+
+
+def test_lock_file_has_the_day_of_every_release() -> None:
+    assert lock_dates.releases(LOCK).keys() == {one.partition("==")[0] for one in locked(LOCK)}
