@@ -8,6 +8,8 @@ CHOSEN := $(if $(filter file,$(origin PYTHON)),,--python $(PYTHON))
 RUN := $(UV) run --frozen --no-sync
 # The number of pytest-xdist workers: one and a half times the cores, because many tests wait.
 JOBS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
+# The slowest tests, so that whoever adds one sees what it costs.
+SLOWEST = --durations 30 --durations-min 5
 # If there is room, the tests' databases and streams are in memory. No test cuts the power, and syncing a disk costs minutes.
 SCRATCH := $(shell df --output=avail,target /dev/shm 2>/dev/null | awk '$$1 + 0 > 4000000 { print "TMPDIR=" $$2 }')
 
@@ -68,11 +70,11 @@ monitoring: ## install Prometheus for the tests of deploy/alerts and deploy/graf
 	@deploy/install-packages.sh "the tests of deploy/alerts and deploy/grafana" prometheus=prometheus $(call fetched,What the tests of monitoring need,/etc/apt/sources.list)
 
 test: setup browser postgresql languages proxies monitoring ## run all tests (they start their own nats-server, PostgreSQL, services and browser)
-	@$(SCRATCH) $(RUN) pytest -n $(JOBS) --dist worksteal --ignore tests/containers $(ARGS)
+	@$(SCRATCH) $(RUN) pytest -n $(JOBS) --dist worksteal --ignore tests/containers $(SLOWEST) $(ARGS)
 	@$(if $(ARGS)$(filter no,$(CONTAINERS)),true,$(containers))
 
 test-containers: setup ## run the tests of images and docker-compose.yml, with a Docker engine that is installed if none runs
-	@deploy/ci/with-docker.sh $(RUN) pytest tests/containers $(ARGS)
+	@deploy/ci/with-docker.sh $(RUN) pytest tests/containers $(SLOWEST) $(ARGS)
 
 check: setup clients/js/node_modules/.package-lock.json ## check what must hold before a commit: lint, format, types, imports, generated files
 	@$(RUN) ruff check .
