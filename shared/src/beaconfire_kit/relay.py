@@ -3,7 +3,7 @@
 A crash between commit and publish leaves the row, and the next relay publishes it. A crash between publish and mark
 publishes it again with the same `Nats-Msg-Id`, and the broker drops the repeat. The broker may have forgotten the ids
 of old events, so those are looked up in the stream first (`beaconfire_kit.lookup`). So rows can be marked late, many at
-a time.
+a time (`beaconfire_kit.outbox_marks`).
 
 An event that the broker refuses is set aside: `refused` keeps the reason, operators see it, and `beaconfire outbox` can
 send it again. Roots never wait for one another: while an event of one root is not acknowledged, other roots go on.
@@ -21,23 +21,22 @@ harm: each sends the events of a root in order, and the broker stores each once.
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
-from sqlalchemy import Row, bindparam, delete, func, select, update
+from sqlalchemy import Row, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from beaconfire_kit import atomic_batch, broker, logs, lookup, metrics
 from beaconfire_kit.database import DatabaseAway
-from beaconfire_kit.lease import LeaseLost
 from beaconfire_kit.outbox import Added, AddedRow, Outbox
+from beaconfire_kit.outbox_marks import Mark, Marks
 from beaconfire_kit.outbox_table import Waiting, first_pair, root_of, survey
 from beaconfire_kit.reading import ReadFailed
 
@@ -83,12 +82,6 @@ IN_FLIGHT = 32
 """Events in flight at a time, each of another root. The broker syncs its disk for every one."""
 GATHER_S = 0.01
 """How long a batch may take before the relay looks for the next rows, of roots without an event in flight."""
-MARK_S = 0.5
-"""How long acknowledged rows are gathered before they are marked: one transaction, and one sync, for all of them."""
-MARK_SOON_S = 0.05
-"""The same while another process waits for marks, because it needs the offsets of its events."""
-MARK_FROM = 100
-"""As many acknowledged rows are marked soon."""
 POLL_S = 1.0
 """How often the relay looks for rows that it was not notified of, and counts the waiting rows."""
 SEND_S = 2.0
@@ -119,15 +112,6 @@ class _Trouble:
     failures: int
     until: float
     """When it is tried again (monotonic seconds)."""
-
-
-class _Mark(NamedTuple):
-    """A row that the broker acknowledged or refused."""
-
-    row_id: int
-    at: datetime
-    offset: int | None
-    refusal: str | None
 
 
 _Row = AddedRow | Row[Any]
@@ -161,8 +145,7 @@ class Relay:
         self._committed = outbox.committed
         # Half of it: the clocks of database, publisher and broker are three.
         self._surely_known = timedelta(seconds=duplicate_window_s / 2)
-        self._unmarked: dict[int, _Mark] = {}
-        self._to_mark = asyncio.Event()
+        self._marks = Marks(outbox, retry_s=poll_s)
         self._nc: Client | None = None  # while `run` runs
         self._is_looking = False
         self._known_to: int | None = None  # all rows up to this id were read or taken over, except those of
@@ -222,7 +205,7 @@ class Relay:
         self.outbox.hand_over = self.take_over
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_marking(), name="marks")
+                tasks.create_task(self._marks.run(), name="marks")
                 tasks.create_task(self._keep_counting(), name="survey")
                 while True:
                     broker.check_cancelled()
@@ -250,7 +233,7 @@ class Relay:
             return False
         if self._known_to is None or added[0].id != self._known_to + 1:
             return False
-        if len(added) >= ATOMIC_FROM or len(self._unmarked) >= self._max_unmarked:
+        if len(added) >= ATOMIC_FROM or len(self._marks) >= self._max_unmarked:
             return False
         if not lines.keys().isdisjoint(self._unread | self._sending.keys()):
             return False
@@ -278,25 +261,6 @@ class Relay:
             task.cancel()
         await asyncio.gather(*sending, return_exceptions=True)
 
-    async def _keep_marking(self) -> None:
-        """Mark acknowledged events some time later, so that many share a transaction."""
-        while True:
-            broker.check_cancelled()
-            await self._to_mark.wait()
-            self._to_mark.clear()
-            if time.monotonic() > self.outbox.awaited_until:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(MARK_S):
-                        await self.outbox.hurry.wait()
-            self.outbox.hurry.clear()
-            await asyncio.sleep(MARK_SOON_S)
-            try:
-                await self._mark()
-            except Exception as error:
-                log.warning("cannot mark what was sent, trying again", error=type(error).__name__)
-                await asyncio.sleep(self._poll_s)
-                self._to_mark.set()
-
     async def finish(self, nc: Client) -> None:
         """Publish what still waits, for at most `LAST_EVENTS_S` seconds. For a service that stops, after `run` ended.
 
@@ -319,7 +283,7 @@ class Relay:
                 is_more = await self._send_batch(nc)
                 while self._sending:  # what ends may have started others
                     await asyncio.wait(set(self._sending.values()))
-                await self._mark()
+                await self._marks.write()
                 if not nc.is_connected or self._in_trouble:
                     await asyncio.sleep(RETRY_S)
                 elif not is_more and not self._committed.is_set():
@@ -336,8 +300,8 @@ class Relay:
         if not nc.is_connected:
             self._reason = "the broker is not reachable"
             return False
-        if len(self._unmarked) >= self._max_unmarked:
-            await self._mark()
+        if len(self._marks) >= self._max_unmarked:
+            await self._marks.write()
         self._is_looking = True
         try:
             began = time.monotonic()
@@ -411,7 +375,7 @@ class Relay:
         Roots with something in flight are left out, and roots that wait because an event was not acknowledged.
         """
         now = time.monotonic()
-        known = set(self._unmarked)  # taken before the read, which may still contain what is marked meanwhile
+        known = set(self._marks.row_ids)  # taken before the read, which may still contain what is marked meanwhile
         busy = [*self._sending, *(root for root, one in self._in_trouble.items() if one.until > now)]
         limit = self._batch + len(known)
         waiting = select(self._rows).where(self._rows.c.published_at.is_(None))
@@ -437,7 +401,7 @@ class Relay:
                     self._waits = await survey(connection, self._rows)
             except (DatabaseAway, SQLAlchemyError) as error:
                 log.warning("cannot count the events that wait", error=type(error).__name__)
-            PENDING.set(max(0, self._waits.events - len(self._unmarked)))
+            PENDING.set(max(0, self._waits.events - len(self._marks)))
             OLDEST.set(self._waits.age_s())
             ROOTS.set(self._waits.roots)
             SET_ASIDE.set(self._waits.refused)
@@ -563,10 +527,7 @@ class Relay:
         if offset is not None:
             STORED_AFTER.observe(max(0.0, (now - row.created_at).total_seconds()))
             self.outbox.remember(row.event_id, self.outbox.position.acknowledged(offset, life))
-        self._unmarked[row.id] = _Mark(row.id, now, offset, refused)
-        self._to_mark.set()
-        if len(self._unmarked) >= MARK_FROM:
-            self.outbox.hurry.set()
+        self._marks.add(Mark(row.id, now, offset, refused))
 
     def _not_acknowledged(self, root: str, began: float, reason: str) -> None:
         """Let a root wait before it is tried again: longer each time, if events of other roots are acknowledged."""
@@ -575,27 +536,6 @@ class Relay:
         wait_s = min(MAX_HOLD_S, RETRY_S * 2**failures)
         self._in_trouble[root] = _Trouble(failures, time.monotonic() + wait_s)
         self._reason = reason
-
-    async def _mark(self) -> None:
-        """Mark acknowledged events in one transaction, if the lease is still ours.
-
-        If another process has it, that one sends and marks them. The broker stores each event once.
-        """
-        if not self._unmarked:
-            return
-        marks = list(self._unmarked.values())
-        done = update(self._rows).where(self._rows.c.id == bindparam("row_id"))
-        done = done.values(
-            published_at=bindparam("at"), stream_offset=bindparam("offset"), refused=bindparam("refusal")
-        )
-        try:
-            async with self._database.writing() as tx:
-                await self._lease.renew(tx)
-                await tx.execute(done, [mark._asdict() for mark in marks])
-        except LeaseLost:
-            log.info("another process relays now")
-        for mark in marks:
-            self._unmarked.pop(mark.row_id, None)
 
     async def _forget(self) -> None:
         """Delete rows of events that the stream no longer has, every `FORGET_EVERY_S` seconds.
