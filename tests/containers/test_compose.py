@@ -11,7 +11,8 @@ from tests.architecture.sources import ROOT
 from tests.containers.deployment import Deployment
 from tests.containers.story import Story
 
-SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+_ALL: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+SERVICES = {name: one for name, one in _ALL.items() if "profiles" not in one}
 JOBS = {name for name, one in SERVICES.items() if one["restart"] == "on-failure"}
 LASTING = sorted(SERVICES.keys() - JOBS)
 # The first test of a module builds and starts everything.

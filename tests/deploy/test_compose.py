@@ -37,7 +37,7 @@ _INTERPOLATED = re.compile(r"\$\{(\w+)(?::[-?]([^}]*))?\}")
 
 def service_of(name: str) -> str:
     """Which of our services a compose service runs."""
-    return str(ALL[name]["build"]["args"]["SERVICE"])
+    return name if name == "admin" else str(ALL[name]["build"]["args"]["SERVICE"])
 
 
 def settings_of(name: str) -> type[Settings]:
@@ -99,7 +99,7 @@ def test_each_service_in_compose_connects_as_its_own_broker_user_with_that_users
     user = environment["BEACONFIRE_NATS_USER"]
 
     assert user in {row.name for row in USERS}
-    assert user == (name if name in ("setup", *WORKERS) else service_of(name))
+    assert user == (name if name in ("setup", *WORKERS) else "operator" if name == "admin" else service_of(name))
     assert environment["BEACONFIRE_NATS_PASSWORD"].startswith(f"${{{password_variable(user)}:?")
 
 
@@ -177,13 +177,14 @@ def test_every_address_in_compose_names_a_service_and_its_port(name: str) -> Non
             if host == "postgres":
                 assert port == "5432"
                 continue
-            assert port == ("4222" if host == "nats" else RUNNING[host]["environment"]["BEACONFIRE_PORT"])
+            wanted = "BEACONFIRE_OPS_PORT" if name == "admin" else "BEACONFIRE_PORT"
+            assert port == ("4222" if host == "nats" else RUNNING[host]["environment"][wanted])
 
 
 def test_proxy_serves_every_service_with_a_public_port_and_nothing_else() -> None:
     upstreams = set(re.findall(r"([\w-]+):8080", PROXY))
 
-    assert upstreams == set(RUNNING) - set(WORKERS)
+    assert upstreams == set(RUNNING) - {*WORKERS, "admin"}
 
 
 def test_proxy_sends_what_gateways_answer_below_the_publishers_path_to_gateways() -> None:
@@ -200,8 +201,18 @@ def test_health_checks_use_the_operations_port(name: str) -> None:
     assert f":{RUNNING[name]['environment']['BEACONFIRE_OPS_PORT']}/readyz" in RUNNING[name]["healthcheck"]["test"][3]
 
 
-def test_only_the_proxys_ports_are_published() -> None:
-    assert [name for name, one in COMPOSE["services"].items() if "ports" in one] == ["proxy"]
+def test_only_the_proxys_ports_are_published_and_the_admin_pages_on_loopback_if_it_is_asked_for() -> None:
+    published = {name: one for name, one in COMPOSE["services"].items() if "ports" in one}
+
+    assert set(published) == {"admin", "proxy"}
+    assert published["admin"]["profiles"] == ["admin"]
+    assert all(port.startswith("127.0.0.1:") for port in published["admin"]["ports"])
+
+
+def test_admin_page_asks_every_service_that_answers_operators() -> None:
+    asked = ",".join(ALL["admin"]["environment"][f"BEACONFIRE_{kind}_OPS"] for kind in ("GATEWAY", "AUTH", "PUBLISHER"))
+
+    assert set(re.findall(r"http://([\w-]+):9090", asked)) == set(RUNNING) - {*WORKERS, "admin"}
 
 
 def test_env_example_has_exactly_the_variables_of_compose() -> None:
@@ -247,7 +258,9 @@ def any_environment() -> dict[str, Any]:
 
 def test_passwords_come_from_the_env_file_and_have_no_default() -> None:
     for variable, value in any_environment().items():
-        if re.search("PASSWORD|SECRET|TOKEN", variable):
+        if variable == "BEACONFIRE_OPERATOR_READ_TOKEN":  # an .env of an earlier version has none, and still works
+            assert value == "${BEACONFIRE_OPERATOR_READ_TOKEN:-}"
+        elif re.search("PASSWORD|SECRET|TOKEN", variable):
             assert re.fullmatch(r"\$\{\w+:\?set it in \.env\}", value)
     assert not re.search(r"(PASSWORD|SECRET|TOKEN)=\S", EXAMPLE)
 

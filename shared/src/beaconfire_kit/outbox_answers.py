@@ -12,12 +12,12 @@ from beaconfire_kit.web import json_answer
 PATH = "/api/v1/outbox"
 
 
-def route(outbox: Outbox) -> web.RouteDef:
+def route(outbox: Outbox, *, service: str) -> web.RouteDef:
     """The route that answers with the content of the outbox. It reads the database, so do not ask every second."""
 
     async def answer(_request: web.Request) -> web.Response:
         async with outbox.database.reading() as connection:
-            return json_answer(_json(await look(connection, outbox.rows)))
+            return json_answer({"service": service, **_json(await look(connection, outbox.rows))})
 
     return web.get(PATH, answer)
 

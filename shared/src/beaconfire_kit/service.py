@@ -177,7 +177,9 @@ class Service:
         """The application for clients. The operations port is added when it is served."""
         app = application(self._settings, ready=self.why_not_ready)
         app[WARNINGS] = self._relay.warnings if self._relay is not None else list
-        app[FOR_OPERATORS] = [outbox_answers.route(self._outbox)] if self._outbox is not None else []
+        app[FOR_OPERATORS] = (
+            [outbox_answers.route(self._outbox, service=self._name)] if self._outbox is not None else []
+        )
         app.cleanup_ctx.append(self._live)
         return app
 

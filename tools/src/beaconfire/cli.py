@@ -40,6 +40,7 @@ from beaconfire import (
 from beaconfire import deadletters as letters
 from beaconfire import doctor as examining
 from beaconfire import migrate as migrating
+from beaconfire.admin import running as admin_page
 from beaconfire.api import ApiError
 from beaconfire.catalogue_access import CatalogueUnusable, check_sources, explaining, pushed_by, read_sources
 from beaconfire.catalogue_views import print_pushed
@@ -234,6 +235,18 @@ def up(
         catalogue=tuple(catalogue_files or ()),
     )
     run_up(options, Console())
+
+
+@app.command()
+def admin(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the page. Default: 8090.")] = None,
+    data: Data = DATA,
+) -> None:
+    """Serve a page that shows sessions, rooms, rates, outboxes, dead letters and keys, until Ctrl-C.
+
+    It watches the running `beaconfire up`. If `BEACONFIRE_NATS_URL` is set, it watches the deployment of the settings.
+    """
+    admin_page.run(DataFolder(data), port=port, console=Console(highlight=False))
 
 
 @app.command()

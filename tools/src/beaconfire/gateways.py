@@ -26,7 +26,7 @@ GatewayOps = Annotated[
 def addresses_of(given: Sequence[str] | None, data: Path) -> list[str]:
     """Return the address of every gateway. Raises DataFolderUnusable or ApiError."""
     if given:
-        return [address for url in given for address in _addresses(url.rstrip("/"))]
+        return [address for url in given for address in addresses_at(url.rstrip("/"))]
     try:
         found = DataFolder(data).running().gateway_ops_urls
     except DataFolderUnusable as error:
@@ -34,8 +34,11 @@ def addresses_of(given: Sequence[str] | None, data: Path) -> list[str]:
     return list(found)
 
 
-def _addresses(url: str) -> list[str]:
-    """Return a URL for each address of its host. With TLS the name must stay, because the certificate is for it."""
+def addresses_at(url: str) -> list[str]:
+    """Return a URL for each address of its host. With TLS the name must stay, because the certificate is for it.
+
+    Raises ApiError.
+    """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         return [url]

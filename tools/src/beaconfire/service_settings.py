@@ -12,6 +12,7 @@ CLASSES = {
     "publisher": "beaconfire_publisher.settings:Settings",
     "workspace": "beaconfire_demo.workspace.settings:Settings",
     "tracker": "beaconfire_demo.tracker.settings:Settings",
+    "admin": "beaconfire.admin.settings:Settings",
     "demo": "beaconfire_demo.settings:PageSettings",
     "publisher's workers": "beaconfire_publisher.settings:WorkerSettings",
 }

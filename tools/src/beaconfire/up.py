@@ -388,6 +388,8 @@ def _box(options: Options, folder: DataFolder, services: Services) -> Panel:
     body.add_row(f"To see that no event is lost, kill one of these processes: {_command()} chaos kill NAME")
     body.add_row(_processes(services))
     body.add_row("")
+    body.add_row(f"To watch and operate it on a page: {_command()} admin")
+    body.add_row("")
     body.add_row(Text(f"Data and logs are in {folder.path}. --fresh starts over. Ctrl-C stops everything.", "dim"))
     return Panel(body, title="[bold]Beaconfire is running[/]", title_align="left", expand=False, padding=(1, 2))
 

@@ -45,6 +45,7 @@ export function icon(name) {
 
 /**
  * Change `shown` in place until it equals `wanted`. Elements that stay keep focus, a click under way and typed text.
+ * Details stay open or closed.
  * Children are matched by `data-key`, or by position without one.
  * @param {Element} shown
  * @param {Element} wanted
@@ -83,11 +84,16 @@ function patchNode(shown, wanted) {
 
 /** @param {Element} shown @param {Element} wanted */
 function patchAttributes(shown, wanted) {
-  for (const { name } of [...shown.attributes]) if (!wanted.hasAttribute(name)) shown.removeAttribute(name);
+  for (const { name } of [...shown.attributes]) {
+    if (!wanted.hasAttribute(name) && !isOfUser(shown, name)) shown.removeAttribute(name);
+  }
   for (const { name, value } of wanted.attributes) {
     if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
   }
 }
+
+/** Whether the user sets the attribute: they open and close details. @param {Element} element @param {string} name */
+const isOfUser = (element, name) => name === "open" && element.nodeName === "DETAILS";
 
 /** @param {Node} node */
 function keyOf(node) {
