@@ -120,7 +120,7 @@ export class OfflineQueue {
     this.#retry = new Timer(this.#clock);
     this.#lock = `beaconfire-offline ${options.user}`;
     this.#caused = new Caused(options.client);
-    this.#channel = typeof BroadcastChannel === "function" ? new BroadcastChannel(this.#lock) : null;
+    this.#channel = channelOf(this.#lock);
   }
 
   /** @internal @param {Client} client */
@@ -191,9 +191,7 @@ export class OfflineQueue {
         await this.#changed();
       }
     };
-    // Only one tab sends, so that the order holds across tabs.
-    if (globalThis.navigator?.locks) await navigator.locks.request(this.#lock, send);
-    else await send();
+    await alone(this.#lock, send); // only one tab sends, so that the order holds across tabs
   }
 
   get #maySend() {
@@ -332,5 +330,29 @@ export class OfflineQueue {
     if (this.#isClosed) return;
     const waiting = (await this.#kept.read()).map((one) => ({ ...one, state: this.#states.get(one.place) ?? "waiting" }));
     this.pending.set(/** @type {Pending[]} */ ([...this.#sent, ...waiting]));
+  }
+}
+
+/**
+ * Run something while no other tab does. If the browser has no locks, or forbids them with its storage, it runs anyway.
+ * @param {string} name @param {() => Promise<void>} run
+ */
+async function alone(name, run) {
+  let isRunning = false;
+  const once = () => ((isRunning = true), run());
+  try {
+    if (globalThis.navigator?.locks) return await navigator.locks.request(name, once);
+  } catch (error) {
+    if (isRunning) throw error;
+  }
+  return run();
+}
+
+/** @param {string} name @returns {BroadcastChannel | null} null if the browser has none, or forbids it */
+function channelOf(name) {
+  try {
+    return new BroadcastChannel(name);
+  } catch {
+    return null;
   }
 }
