@@ -324,11 +324,13 @@ export class Client {
   }
 
   /**
-   * Send a message of the protocol that needs no answer, such as `presence`. Returns false without a connection.
+   * Send a message of the protocol, such as `presence`. Returns false without a connection.
    * @param {Frame} message
+   * @param {(answer: Frame) => void} [onAnswer]  is not called if the connection ends first. The answer comes after all events
+   *   that were missed: that to a `ping` says that a resume is complete
    */
-  tell(message) {
-    return this.#request(message) > 0;
+  tell(message, onAnswer) {
+    return this.#request(message, onAnswer) > 0;
   }
 
   /**
@@ -515,6 +517,8 @@ export class Client {
     this.#maxFrameBytes = limits.maxFrameBytes;
     this.#isDegraded = ack["degraded"] === true; // before the state is emitted: the light must not flash green
     this.userId = ack["userId"];
+    /** @type {string | undefined} The name of the gateway that acknowledged the last connection, if it has one. */
+    this.gateway = ack["gateway"];
     this.#options.storage?.connectedAs(this.userId);
     this.#cursor.begin(ack["cursor"]);
     this.#isProven = false;
@@ -758,7 +762,7 @@ export class Client {
 
   /** @param {{id: number, rooms: string[], events: EventFrame[]}} restored */
   #takeRestored(restored) {
-    this.#emitter.emit("restored", { rooms: restored.rooms, events: restored.events });
+    this.#emitter.emit("restored", restored);
     this.#rooms.restore(restored);
     for (const frame of restored.events) this.#note(frame);
   }

@@ -148,6 +148,8 @@ export interface ConnectionAck {
   type: "connection.ack";
   id: MessageId;
   sessionId: string;
+  /** The gateway's name, for people. Left out if the gateway has none. */
+  gateway?: string;
   userId: string;
   /** The session's cursor. Events after it follow. */
   cursor: Cursor;

@@ -351,3 +351,26 @@ test("followed state is loaded, brought up to date from its cursor, and loaded a
   assert.deepEqual(live.store.getSnapshot().state, ["again", "id21"]);
   assert.equal(socket().last.type, "unsubscribe");
 });
+
+test("a client knows its gateway's name, and the answer to a ping says that all missed events have come", async () => {
+  const { client, clock } = setUp();
+  client.connect();
+  await settle();
+  socket().accept({ gateway: "gateway-1" });
+  assert.equal(client.gateway, "gateway-1");
+  socket().end(1006);
+  await clock.pass(1000);
+  await settle();
+  socket().accept({ gateway: "gateway-2" });
+  const heard = [];
+  client.on("event", ({ offset }) => heard.push(offset));
+  assert.equal(client.tell({ type: "ping" }, ({ success }) => heard.push(success)), true);
+  const { id } = socket().last;
+  socket().receive(event(11));
+  socket().receive({ type: "reply", id, success: true });
+  client.close();
+
+  assert.equal(client.gateway, "gateway-2");
+  assert.deepEqual(heard, [11, true]);
+  assert.equal(client.tell({ type: "ping" }), false);
+});

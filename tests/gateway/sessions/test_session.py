@@ -41,6 +41,15 @@ async def test_subscribe_and_unsubscribe_answer_each_room_and_can_be_repeated(ga
     assert len(events) == 1
 
 
+async def test_ack_names_the_gateway_only_if_it_has_a_name(stream: NatsServer, auth: FakeAuth) -> None:
+    acks = []
+    for name in ("", "north-1"):
+        async with running_gateway(stream, auth, gateway_name=name) as gateway, open_socket(gateway.url) as client:
+            acks.append(await client.connect(auth.token("viewer")))
+
+    assert [ack.get("gateway") for ack in acks] == [None, "north-1"]
+
+
 async def test_resume_from_a_replys_cursor_skips_events_from_before_the_subscription(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client, open_socket(gateway.url) as witness:
         await witness.connect(gateway.auth.token("viewer"), ["campaign:c1"])

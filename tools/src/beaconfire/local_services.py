@@ -312,7 +312,9 @@ class Services:
 
     def _gateway(self, number: int, port: int) -> ServiceProcess:
         plan = self._plan
+        name = f"gateway-{number}"
         environment = {
+            "BEACONFIRE_GATEWAY_NAME": name,
             "BEACONFIRE_JWKS_URL": self._jwks_url,
             "BEACONFIRE_AUTH_URL": self.auth_url,
             "BEACONFIRE_OPERATOR_TOKEN": self.operator_token,
@@ -320,7 +322,7 @@ class Services:
         }
         if plan.gateway_port and plan.gateways > 1:
             environment["BEACONFIRE_REUSE_PORT"] = "true"
-        return self._service("gateway", port, environment, name=f"gateway-{number}")
+        return self._service("gateway", port, environment, name=name)
 
     def _application(self, application: Application) -> ServiceProcess:
         name = application.name

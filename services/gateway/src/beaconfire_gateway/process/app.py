@@ -248,6 +248,7 @@ class _Process:
             call_later=loop.call_later,
             spawn=self._spawn,
             limits=self.limits,
+            name=settings.gateway_name,
             hub=self.hub,
             users=self.users,
             door=self.door,

@@ -45,6 +45,9 @@ class Settings(Limits, AsksAuth, AnswersOperators, BehindProxies):
     port: int = Field(8080, ge=0, le=65535, description="The port for clients; 0 uses a free one")
     reuse_port: bool = Field(False, description="Whether to share the port with other gateway processes (SO_REUSEPORT)")
 
+    gateway_name: str = Field(
+        "", max_length=64, description="The gateway's name, which it tells its clients; if empty, it tells none"
+    )
     workers: int = Field(
         1,
         ge=1,

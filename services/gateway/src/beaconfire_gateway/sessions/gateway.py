@@ -254,6 +254,7 @@ class Gateway:
         call_later: Callable[[float, Callable[[], None]], object],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         limits: Limits,
+        name: str = "",
         hub: "Hub[Session] | None" = None,
         users: Users | None = None,
         door: Doorkeeper | None = None,
@@ -268,6 +269,8 @@ class Gateway:
         losing_s: float = LOSING_S,
         now: int | None = None,
     ) -> None:
+        self.name = name
+        """Told to clients; may be empty."""
         self.access = access
         self.history = history
         self.catalogue = catalogue

@@ -261,6 +261,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
         limits=gateway.limits.announced(),
         degraded=gateway.is_degraded,
         rooms=answers,
+        gateway=gateway.name,
     )
     goaway = () if gateway.goaways is None else (gateway.goaways.to_newcomer(time.monotonic()),)
     if trouble is not None:

@@ -258,6 +258,8 @@ class Ack:
     """By the name the client used."""
     recovery_secret: str = ""
     """What a client sends to recover the session, if it cannot name its rooms (ADR 0050)."""
+    gateway: str = ""
+    """The gateway's name, for people."""
 
 
 @dataclass(frozen=True, slots=True)

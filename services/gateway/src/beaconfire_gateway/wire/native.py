@@ -263,6 +263,7 @@ def _ack(message: messages.Ack) -> Mapping[str, Any]:
     return {
         "id": message.id,
         "sessionId": message.session_id,
+        **({"gateway": message.gateway} if message.gateway else {}),
         "userId": message.user_id,
         "cursor": message.cursor,
         "heartbeatS": message.heartbeat_s,
