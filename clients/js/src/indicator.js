@@ -8,12 +8,15 @@ const STABLE_MS = 3000;
 /** @typedef {import("./client.js").Client} Client */
 /** @typedef {{look: "green" | "yellow" | "red" | "grey", text: string, mayRetry?: boolean}} Face */
 
+/** @typedef {(error: {code: string, message: string}) => string} Describe  an error in words for the users of the page */
+
 /**
  * What the indicator shows for the client's current state.
  * @param {Pick<Client, "status" | "isDegraded">} client
+ * @param {Describe} [describe]  by default the gateway's message, which is for developers
  * @returns {Face}
  */
-export function faceOf({ status, isDegraded }) {
+export function faceOf({ status, isDegraded }, describe = ({ message }) => message) {
   const { state, attempt, maxAttempts, isReconnect, error, transport } = status;
   if (state === "connected" && isDegraded) return { look: "yellow", text: "Live updates delayed" };
   if (transport === "sse") return { look: "yellow", text: "Not live: connected without a WebSocket" };
@@ -23,7 +26,7 @@ export function faceOf({ status, isDegraded }) {
   if (state === "error" && error?.code === "unreachable") {
     return { look: "red", text: "Connection lost (max retries reached)", mayRetry: true };
   }
-  if (state === "error") return { look: "red", text: `Connection lost: ${error?.message ?? ""}`, mayRetry: true };
+  if (state === "error") return { look: "red", text: `Connection lost: ${error ? describe(error) : ""}`, mayRetry: true };
   if (attempt <= 1 && !isReconnect) return { look: "yellow", text: "Connecting…" };
   return { look: "yellow", text: `Reconnecting (${attempt} of ${maxAttempts})…` };
 }
@@ -32,10 +35,10 @@ export function faceOf({ status, isDegraded }) {
  * Show the state of a client's connection in an element. If `isSignedIn` returns false, it shows nothing.
  * @param {HTMLElement} element
  * @param {Client} client
- * @param {{isSignedIn?: () => boolean}} [options]
+ * @param {{isSignedIn?: () => boolean, describe?: Describe | undefined}} [options]
  * @returns {() => void} removes it
  */
-export function mountIndicator(element, client, { isSignedIn = () => true } = {}) {
+export function mountIndicator(element, client, { isSignedIn = () => true, describe } = {}) {
   const text = document.createElement("span");
   const retry = document.createElement("button");
   retry.type = "button";
@@ -51,7 +54,7 @@ export function mountIndicator(element, client, { isSignedIn = () => true } = {}
   let timer;
 
   const show = () => {
-    const face = faceOf(client);
+    const face = faceOf(client, describe);
     element.hidden = !isSignedIn();
     element.dataset["look"] = face.look;
     text.textContent = face.text;

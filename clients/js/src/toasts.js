@@ -53,9 +53,10 @@ const ended = (words) => (/[.!?…]$/.test(words) ? words : `${words}.`);
  * Show a notice when the connection is lost, and another one when it is back.
  * @param {import("./client.js").Client} client
  * @param {Toasts} toasts
+ * @param {{describe?: import("./indicator.js").Describe}} [options]  by default the gateway's message, which is for developers
  * @returns {() => void} stops it
  */
-export function announceConnection(client, toasts) {
+export function announceConnection(client, toasts, { describe = ({ message }) => message } = {}) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let grace;
   /** @type {(() => void) | null} */
@@ -78,7 +79,7 @@ export function announceConnection(client, toasts) {
       replace("Connected again.", { kind: "good", ms: 3000 });
       dismiss = null;
     } else if (state === "error") {
-      replace(`Connection lost: ${ended(error?.message ?? "no reason given")}`, { kind: "bad", ms: 0 });
+      replace(`Connection lost: ${ended(error ? describe(error) : "no reason given")}`, { kind: "bad", ms: 0 });
     } else if (state === "disconnected") {
       dismiss?.();
       dismiss = null;
