@@ -36,7 +36,7 @@ async def is_in_sight(page: Page, selector: str) -> bool:
 
 SMALL = """[...document.querySelectorAll("button, select, input, textarea, a[href]")]
     .filter((one) => one.checkVisibility() && !one.closest("p, .skip"))
-    .map((one) => [one, one.getBoundingClientRect()])
+    .map((one) => [one, (one.type === "radio" ? one.closest("label") : one).getBoundingClientRect()])
     .filter(([, { width, height }]) => width < 44 || height < 44)
     .map(([one, { width, height }]) => `${one.outerHTML.slice(0, 100)}: ${width} x ${height}`)"""
 IN_SIGHT = """(selector) => {

@@ -56,7 +56,7 @@ async def test_kingdom_is_added_renamed_and_deleted_and_its_settlements_follow_i
     assert owner.troubles + viewer.troubles == []
 
 
-async def test_second_editor_is_told_that_a_settlement_is_in_another_kingdom(table: Table) -> None:
+async def test_second_editor_of_a_settlements_kingdom_chooses_between_the_kingdoms_by_name(table: Table) -> None:
     owner, token = await table.seat("Owner"), table.token("Owner")
     page, dialog = owner.page, owner.page.get_by_role("dialog")
     west, east = (found(table, token, name) for name in ("Westmarch", "Eastmarch"))
@@ -67,7 +67,8 @@ async def test_second_editor_is_told_that_a_settlement_is_in_another_kingdom(tab
     await dialog.get_by_label("Kingdom").select_option("Eastmarch")
     await dialog.get_by_role("button", name="Save").click()
 
-    await expect(dialog.get_by_role("alert")).to_contain_text("in the meantime: it is in another kingdom.")
+    await expect(dialog.get_by_role("radio", name="Theirs Westmarch")).to_be_visible()
+    await expect(dialog.get_by_role("radio", name="Yours Eastmarch")).to_be_checked()
     await dialog.get_by_role("button", name="Save").click()
     await expect(settlement(kingdom(page, "Eastmarch"), "Saltmere")).to_be_visible()
     for id_ in (west, east):

@@ -76,25 +76,21 @@ async def test_longest_form_fits_the_window_or_scrolls(table: Table, viewport: V
 
 
 @SIZES
-async def test_conflict_dialog_shows_its_reason_and_save_below_the_notice(table: Table, viewport: ViewportSize) -> None:
+async def test_conflict_dialog_shows_both_values_and_save_on_the_screen(table: Table, viewport: ViewportSize) -> None:
     owner, token = await table.seat("Owner", viewport=viewport), table.token("Owner")
     page = owner.page
     settlement = await page.get_by_role("article", name="Emberford").get_attribute("data-key")
     await page.get_by_role("button", name="Edit Emberford").click()
     population = int(await page.get_by_role("dialog").get_by_label("Population").input_value()) + 1
     call("PATCH", f"{table.campaign_url}/settlements/{settlement}", {"population": population}, token=token)
-    await page.get_by_role("dialog").get_by_label("Population").fill("99")
+    await page.get_by_role("dialog").get_by_label("Population").fill(str(population + 1))
     await page.get_by_role("dialog").get_by_role("button", name="Save").click()
 
-    alert = page.get_by_role("dialog").get_by_role("alert")
-    await expect(alert).to_contain_text("This was changed in the meantime")
-    await expect(page.locator(".beaconfire-toast")).to_contain_text("Your change to Emberford was undone.")
-    assert await is_in_sight(page, "dialog [role=alert]")
+    await expect(page.get_by_role("dialog")).to_contain_text("Another user changed the same.")
+    assert await is_in_sight(page, "dialog .theirs")
+    assert await is_in_sight(page, "dialog .mine")
     assert await is_in_sight(page, "dialog button[type=submit]")
-    assert await is_in_sight(page, ".beaconfire-toast")
-    await page.get_by_role("button", name="Dismiss").click()
-    await expect(page.locator(".beaconfire-toast")).to_have_count(0)
-    await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Save").click()
     await expect(page.locator("body > .beaconfire-toasts")).to_be_attached()
 
 

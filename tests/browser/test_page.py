@@ -15,6 +15,7 @@ OUTDATE = """() => {
     const session = JSON.parse(sessionStorage.getItem("beaconfire-session"));
     sessionStorage.setItem("beaconfire-session", JSON.stringify({ ...session, renewAt: 0 }));
 }"""
+CORS = {"Access-Control-Allow-Origin": "*"}
 MALICIOUS = "<img src=x onerror='window.harmed = true'><b>bold</b>"
 
 
@@ -67,25 +68,37 @@ async def test_settlement_that_is_added_edited_and_deleted_follows_in_the_other_
     _assert_untroubled(owner, viewer)
 
 
-async def test_conflicting_edit_is_shown_to_the_second_editor_and_other_fields_are_merged(table: Table) -> None:
+async def test_second_editor_chooses_for_each_field_and_other_fields_are_merged(table: Table) -> None:
+    """The dialog is used with the keyboard alone."""
     owner, editor = await table.seat("Owner"), await table.seat("Editor")
     for window in (owner, editor):
         await window.page.get_by_role("button", name="Edit Emberford").click()
     mine, theirs = owner.page.get_by_role("dialog"), editor.page.get_by_role("dialog")
     await theirs.get_by_label("Population").fill("4321")
+    await theirs.get_by_label("Kind").fill("fort")
     await theirs.get_by_label("Level").fill("33")
     await theirs.get_by_role("button", name="Save").click()
     await expect(theirs).to_have_count(0)
 
     await mine.get_by_label("Population").fill("99")
+    await mine.get_by_label("Kind").fill("city")
     await mine.get_by_role("button", name="Save").click()
-    conflict = "This was changed in the meantime: population is now “4321”"
-    await expect(mine.get_by_role("alert")).to_contain_text(conflict)
-    await mine.get_by_role("button", name="Save").click()
+    asked = owner.page.get_by_role("dialog", name="Emberford was changed")
+    await expect(asked.get_by_role("group", name="kind").get_by_role("radio", name="Yours city")).to_be_focused()
+    await owner.page.keyboard.press("Escape")  # is no answer
+    await owner.page.keyboard.press("ArrowLeft")
+    await owner.page.keyboard.press("Tab")
+    await expect(asked.get_by_role("group", name="population").get_by_role("radio", name="Yours 99")).to_be_focused()
+    await owner.page.keyboard.press("Tab")
+    await owner.page.keyboard.press("Enter")
 
-    await expect(mine).to_have_count(0)
-    await expect(editor.page.get_by_role("article", name="Emberford")).to_contain_text("99")
+    await expect(asked).to_have_count(0)
+    card = editor.page.get_by_role("article", name="Emberford")
+    await expect(card.locator(".kind").first).to_have_text("fort")
+    await expect(card.locator(".figure").nth(1)).to_contain_text("99")
     await expect(_level(editor.page, "Emberford")).to_have_text("33")
+    values = editor.page.locator(".entries li").first.locator(".change")
+    await expect(values).to_have_text(["populationfrom 4,321→ to 99"])
 
 
 async def test_change_is_shown_as_pending_until_its_event_is_heard(table: Table) -> None:
@@ -120,10 +133,13 @@ async def test_refused_change_is_taken_back_and_its_form_keeps_what_was_typed(ta
     owner = await table.seat("Owner")
     page, card = owner.page, owner.page.get_by_role("article", name="Emberford")
     before = await card.inner_text()
-    await page.route("**/settlements/*", lambda route: route.abort())
+    message = "description: String should have at most 10000 characters"
+    error = {"error": {"code": "bad_request", "message": message}}
+    await page.route("**/settlements/*", lambda route: route.fulfill(status=400, json=error, headers=CORS))
 
     await page.get_by_role("button", name="Raise the level of Emberford").click()
-    await expect(page.locator("#toasts")).to_contain_text("The service does not answer")
+    why = "Your change to Emberford was undone. The service does not accept this description."
+    await expect(page.locator("#toasts")).to_contain_text(why)
     await expect(card).to_have_text(before, use_inner_text=True)
     await page.get_by_role("button", name="Edit Emberford").click()
     dialog = page.get_by_role("dialog")
@@ -131,7 +147,7 @@ async def test_refused_change_is_taken_back_and_its_form_keeps_what_was_typed(ta
     await dialog.get_by_role("button", name="Save").click()
 
     await expect(page.locator("#toasts")).to_contain_text("Your change to Emberford was undone")
-    await expect(dialog.get_by_role("alert")).to_contain_text("The service does not answer")
+    await expect(dialog.get_by_role("alert")).to_contain_text("The service does not accept this description.")
     await expect(dialog.get_by_label("Population")).to_have_value("55555")
     await expect(card).to_have_text(before, use_inner_text=True)
     await page.unroute("**/settlements/*")
@@ -139,7 +155,7 @@ async def test_refused_change_is_taken_back_and_its_form_keeps_what_was_typed(ta
     await expect(card).to_contain_text("55,555")
 
 
-async def test_step_and_deletion_from_an_outdated_state_are_refused_with_the_current_one(table: Table) -> None:
+async def test_step_and_deletion_from_an_outdated_state_ask_about_the_current_one(table: Table) -> None:
     token, gateway = table.token("Owner"), table.services.gateways[0].process
     url = f"{table.campaign_url}/settlements"
     made = call("POST", url, {"name": "Thornwick", "level": 5}, token=token)["settlement"]
@@ -149,7 +165,8 @@ async def test_step_and_deletion_from_an_outdated_state_are_refused_with_the_cur
     try:
         call("PATCH", f"{url}/{made['id']}", {"level": 9}, token=token)
         await page.get_by_role("button", name="Raise the level of Thornwick").click()
-        await expect(page.locator("#toasts")).to_contain_text("level is now “9”. Your change was undone.")
+        await dialog.get_by_role("radio", name="Theirs 9").click()
+        await dialog.get_by_role("button", name="Save").click()
         await expect(_level(page, "Thornwick")).to_have_text("9")
         call("PATCH", f"{url}/{made['id']}", {"population": 12}, token=token)
         await page.get_by_role("button", name="Delete Thornwick").click()
@@ -339,6 +356,8 @@ async def test_feed_is_restored_after_a_reload_and_erased_by_sign_out(table: Tab
     await expect(_feed(page)).to_have_text(
         ["Editor changed the population of Saltmere", "You changed the level of Emberford"]
     )
+    away = page.get_by_role("region", name="While you were away: 1 change")
+    await expect(away.locator("li")).to_have_text("Editor changed Saltmerepopulationnow 411")
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("heading", name="Continue as")).to_be_visible()
     assert await page.evaluate("sessionStorage.length") == 0

@@ -216,7 +216,7 @@ async def test_session_survives_a_gateway_that_refuses_good_tokens(table: Table)
 
     await window.sign_in("Owner")
 
-    await expect(window.page.locator("#connection")).to_contain_text("Connection lost: the token has expired")
+    await expect(window.page.locator("#connection")).to_contain_text("lost: Your sign-in is no longer valid.")
     await expect(window.page.get_by_role("link", name=demo.campaign.CAMPAIGN)).to_be_visible()
     await window.page.reload()
     await _assert_signed_in(window.page)

@@ -15,6 +15,12 @@ from tests.browser.conftest import LAPTOP, PHONE, Table, Window
 from tests.browser.looks import WIDTHS, overflow_of, picture, small_targets
 from tests.forked import all_forked
 
+# How many changes the browser keeps, of any user.
+KEPT = """() => new Promise((resolve) => {
+    indexedDB.open("beaconfire-offline").onsuccess = ({ target: { result } }) => {
+        result.transaction("changes").objectStore("changes").count().onsuccess = ({ target }) => resolve(target.result);
+    };
+})"""
 WICKS, OIL, BOOK = "Trim the wicks on the north slope", "Order oil for the winter", "Write a book of all signals"
 
 
@@ -144,9 +150,9 @@ async def test_second_editor_of_a_title_sees_both_values_and_decides_which_stays
     await owner.page.get_by_role("button", name="Save").click()
     asked = owner.page.get_by_role("dialog", name=f"{issue['identifier']} was changed")
 
-    await expect(asked.locator(".theirs")).to_have_text("Trim all wicks")
-    await expect(asked.locator(".mine")).to_have_text("Replace the wicks")
-    await asked.get_by_role("button", name="Use mine").click()
+    await expect(asked.get_by_role("radio", name="Theirs Trim all wicks")).to_be_visible()
+    await expect(asked.get_by_role("radio", name="Yours Replace the wicks")).to_be_checked()
+    await asked.get_by_role("button", name="Save").click()
     await expect(editor.page.get_by_role("heading", name="Replace the wicks")).to_be_visible()
     history = editor.page.locator(".history li").first
     await expect(history.locator("del")).to_have_text("Trim all wicks")
@@ -155,23 +161,51 @@ async def test_second_editor_of_a_title_sees_both_values_and_decides_which_stays
     await expect(owner.page.get_by_role("heading", name=WICKS)).to_be_visible()
 
 
-async def test_page_that_was_offline_shows_what_it_missed_and_undoes_what_it_could_not_send(keepers: Keepers) -> None:
+async def test_page_that_was_offline_sends_its_changes_and_says_what_happened_meanwhile(keepers: Keepers) -> None:
     owner, editor = await keepers.seat("Owner"), await keepers.seat("Editor")
     oil, wicks = keepers.issue(OIL), keepers.issue(WICKS)
 
     await owner.context.set_offline(True)
-    await expect(owner.page.locator("#connection")).to_be_visible()
+    await expect(owner.page.locator("#connection")).to_contain_text("Reconnecting")
     await owner.page.get_by_label(f"Status of {wicks['identifier']}").select_option("done")
-    await expect(owner.page.locator(".beaconfire-toast").filter(has_text="was undone")).to_be_visible()
-    await expect(column(owner.page, "started")).to_contain_text(WICKS)
+    await owner.page.get_by_label(f"Status of {oil['identifier']}").select_option("review")
+    await expect(column(owner.page, "done")).to_contain_text(WICKS)
+    await expect(card(owner.page, WICKS)).to_have_attribute("aria-busy", "true")
     await editor.page.get_by_label(f"Status of {oil['identifier']}").select_option("started")
     await expect(column(editor.page, "started")).to_contain_text(OIL)
+    await owner.page.get_by_role("button", name="Sign out").click()
+    question = owner.page.get_by_role("dialog", name="Sign out now?")
+    await expect(question).to_contain_text("2 changes are not sent yet.")
+    await question.get_by_role("button", name="Cancel").click()
     await owner.context.set_offline(False)
 
+    asked = owner.page.get_by_role("dialog", name=f"{oil['identifier']} was changed")
+    await asked.get_by_role("radio", name="Theirs In progress").click()
+    await asked.get_by_role("button", name="Save").click()
     await expect(column(owner.page, "started")).to_contain_text(OIL)
-    await expect(owner.page.locator(".latest")).to_contain_text(f"Editor moved {oil['identifier']}")
-    keepers.change(keepers.issue(OIL), {"status": "todo"})
-    await expect(column(owner.page, "todo")).to_contain_text(OIL)
+    await expect(column(editor.page, "done")).to_contain_text(WICKS)
+    await expect(card(owner.page, WICKS)).not_to_have_attribute("aria-busy", "true")
+    away = owner.page.get_by_role("region", name="While you were away: 1 change")
+    await expect(away.locator("li")).to_contain_text(f"Editor changed {oil['identifier']} {OIL}")
+    await expect(away.locator(".change")).to_have_text("statusfrom To do→ to In progress")
+    await expect(away).to_contain_text(re.compile(r"The page resumed \d+ events? in \d+ ms."))
+    await away.get_by_role("button", name="Dismiss").click()
+    await expect(away).to_have_count(0)
+    await owner.page.get_by_label("Connection details").click()
+    details = re.compile(r"gateway-1 · .*offset \d+ · WebSocket")
+    await expect(owner.page.locator("#freshness")).to_contain_text(details)
+    for title, status in ((OIL, "todo"), (WICKS, "started")):
+        keepers.change(keepers.issue(title), {"status": status})
+        await expect(column(owner.page, status)).to_contain_text(title)
+    assert editor.troubles == []
+
+    await owner.context.set_offline(True)
+    await expect(owner.page.locator("#connection")).to_contain_text("Reconnecting")
+    await owner.page.get_by_label(f"Status of {wicks['identifier']}").select_option("done")
+    await owner.page.get_by_role("button", name="Sign out").click()
+    await question.get_by_role("button", name="Sign out").click()
+    await expect(owner.page.get_by_role("heading", name="Continue as")).to_be_visible()
+    assert await owner.page.evaluate(KEPT) == 0
 
 
 async def test_progress_and_old_and_new_values_follow_the_other_users_changes(keepers: Keepers) -> None:

@@ -1,6 +1,6 @@
 /** Calls over HTTP: to auth, and to an application's service. */
 
-import { asSentence } from "./sentences.js";
+import { refusalSentence } from "./refusals.js";
 
 /** How long an answer may take. The services give up sooner, so this is for answers that get lost. */
 const TIMEOUT_MS = 20_000;
@@ -11,11 +11,11 @@ const TIMEOUT_MS = 20_000;
 const REFRESH_TIMEOUTS_MS = [4000, 4000, 12_000];
 const REPEAT_PAUSE_MS = 300;
 
-/** A call that was refused, or got no answer (`status` 0). The message may be shown to the user. */
+/** A call that was refused, or got no answer (`status` 0). The message is a sentence for the user. */
 export class ApiError extends Error {
   /** @param {number} status @param {string} code @param {string} message @param {object} [details]  further fields */
   constructor(status, code, message, details = {}) {
-    super(asSentence(message));
+    super(message);
     this.details = details;
     this.status = status;
     this.code = code;
@@ -68,8 +68,16 @@ export async function request(method, url, { body, token, revision, key, timeout
     const header = (name) => answer.headers.get(`X-Beaconfire-${name}`);
     return { body: document, cursor: header("Cursor"), mark: header("Offset") ?? header("Pending") };
   }
-  const { code = "", message = `The service answered with status ${answer.status}.`, ...details } = document?.error ?? {};
-  throw new ApiError(answer.status, code, message, details);
+  throw refused(answer.status, document);
+}
+
+/** What a service refused. @param {Response} answer @returns {Promise<ApiError>} */
+export const refusalOf = async (answer) => refused(answer.status, parsed(await answer.text().catch(() => "")));
+
+/** @param {number} status @param {any} document  the body of the answer, if it is JSON */
+function refused(status, document) {
+  const { code = "", message, ...details } = document?.error ?? {};
+  return new ApiError(status, code, refusalSentence({ status, code, message }), details);
 }
 
 /** Only the body of the answer. @param {Parameters<typeof request>} asked */
@@ -110,6 +118,11 @@ export class ServiceApi {
   addMember = (id, body) => this.#auth("POST", id, "", body);
   changeRole = (id, user, role) => this.#auth("PUT", id, `/${user}`, { role });
   removeMember = (id, user) => this.#auth("DELETE", id, `/${user}`);
+
+  /** The address of a root, or of a path below it. @param {string} id @param {string} [path] */
+  urlOf(id, path = "") {
+    return `${this.serviceUrl}/${id}${path && `/${path}`}`;
+  }
 
   /** @returns {Promise<Answer>} */
   send(method, path, body = undefined, revision = undefined, key = undefined) {

@@ -3,8 +3,9 @@
 import { Toasts } from "../client/toasts.js";
 
 import { SignInApi, call } from "./api.js";
-import { closeDialogs } from "./dialog.js";
+import { closeDialogs, openQuestion } from "./dialog.js";
 import { h } from "./dom.js";
+import { forgetKept } from "./kept.js";
 import { openLive } from "./live.js";
 import { HOME, serviceUrl } from "./place.js";
 import { Session } from "./session.js";
@@ -20,6 +21,8 @@ const CONFIG_PAUSE_MS = 2000;
  * @property {any} config  with the address of each service
  * @property {Session} session
  * @property {import("../client/index.js").Client} client
+ * @property {import("./resumes.js").Resumes} resumes
+ * @property {import("./outgoing.js").Outgoing} outgoing
  * @property {Toasts} toasts
  * @property {(hash: string) => void} go
  * @property {(error: any) => void} onError
@@ -30,10 +33,9 @@ const CONFIG_PAUSE_MS = 2000;
 /**
  * Run an application's page. `view` is called for each address (`location.hash`) while a user is signed in. A view with
  * `follow` is asked first whether it shows the new address itself.
- * @param {{name: string, welcome: {title: string, lead: string}, view: (place: Place) => View,
- *   onSignOut?: () => void}} application  `name`: that of its folder
+ * @param {{name: string, welcome: {title: string, lead: string}, view: (place: Place) => View}} application  `name`: that of its folder
  */
-export async function openApplication({ name, welcome, view: viewOf, onSignOut = () => {} }) {
+export async function openApplication({ name, welcome, view: viewOf }) {
   const main = document.getElementById("main");
   const account = document.getElementById("account");
   const toasts = new Toasts(document.getElementById("toasts"));
@@ -51,7 +53,8 @@ export async function openApplication({ name, welcome, view: viewOf, onSignOut =
   };
 
   function begin(session) {
-    const live = openLive({ config, session, toasts, indicator: document.getElementById("connection") });
+    const [indicator, details] = ["connection", "freshness"].map((id) => document.getElementById(id));
+    const live = openLive({ config, session, toasts, indicator, details });
     signedIn = { session, live };
     session.onEnd = end;
     showAccount(session.user);
@@ -63,17 +66,17 @@ export async function openApplication({ name, welcome, view: viewOf, onSignOut =
     signedIn = null;
     showAccount(null);
     show(notice);
-    onSignOut();
+    forgetKept();
   }
 
   function show(notice = "") {
     view?.close();
-    closeDialogs();
+    closeDialogs({ withDecisions: !signedIn });
     view = signedIn ? openView(signedIn) : signIn(notice);
   }
 
-  function openView({ session, live: { client } }) {
-    return viewOf({ host: main, config, session, client, toasts, go, onError });
+  function openView({ session, live: { client, resumes, outgoing } }) {
+    return viewOf({ host: main, config, session, client, resumes, outgoing, toasts, go, onError });
   }
 
   function signIn(notice) {
@@ -84,12 +87,27 @@ export async function openApplication({ name, welcome, view: viewOf, onSignOut =
   function showAccount(user) {
     account.replaceChildren();
     if (!user) return;
-    const leave = h("button", { type: "button", class: "plain small" }, "Sign out");
-    leave.addEventListener("click", () => {
-      location.hash = "";
-      signedIn?.session.signOut();
+    const button = h("button", { type: "button", class: "plain small" }, "Sign out");
+    button.addEventListener("click", signOut);
+    account.append(h("span", { class: "user", title: user.email }, user.name), button);
+  }
+
+  /** Sign out. Changes that were not sent are lost, so the user is asked first. */
+  function signOut() {
+    const unsent = signedIn?.live.outgoing.unsent ?? 0;
+    if (unsent === 0) return leave();
+    openQuestion({
+      title: "Sign out now?",
+      text: `${unsent === 1 ? "One change is" : `${unsent} changes are`} not sent yet. If you sign out now, you lose this work.`,
+      submit: "Sign out",
+      onSubmit: leave,
     });
-    account.append(h("span", { class: "user", title: user.email }, user.name), leave);
+  }
+
+  async function leave() {
+    await signedIn?.live.outgoing.clear();
+    location.hash = "";
+    void signedIn?.session.signOut();
   }
 
   window.addEventListener("hashchange", () => signedIn && !view?.follow?.() && show());

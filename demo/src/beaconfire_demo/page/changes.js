@@ -31,39 +31,22 @@ export function applied(thing, changes) {
   return whole;
 }
 
-/** A conflict: another user changed the same thing. It has the conflicts as text, and the current thing. */
-export class Meanwhile extends Error {
-  /** @param {any} current @param {string[]} conflicts @param {string} advice */
-  constructor(current, conflicts, advice) {
-    super(`${meanwhile(current, conflicts)} ${advice}`.trim());
-    this.current = current;
-  }
+/** The value of a field, like `name` or `variables.food`. @param {any} thing @param {string} field */
+export function valueAt(thing, field) {
+  const at = field.indexOf(".");
+  return at < 0 ? thing[field] : thing[field.slice(0, at)]?.[field.slice(at + 1)];
 }
 
-/**
- * Make a change. If another user changed the same, keep the current state and throw `Meanwhile`.
- * @template Answer
- * @param {() => Promise<Answer>} send @param {(current: any) => void} keep @param {string} [advice]
- */
-export async function unlessMeanwhile(send, keep, advice = "") {
-  try {
-    return await send();
-  } catch (error) {
-    const { current, conflicts } = error.details ?? {};
-    if (!current) throw error;
-    keep(current);
-    throw new Meanwhile(current, conflicts, advice);
+/** Changes without some fields. @param {Record<string, any>} changes @param {string[]} fields  like `variables.food` */
+export function without(changes, fields) {
+  const rest = structuredClone(changes);
+  for (const field of fields) {
+    const [name, key] = field.split(/\.(.*)/);
+    if (key === undefined) delete rest[name];
+    else delete rest[name]?.[key];
+    if (key !== undefined && Object.keys(rest[name] ?? {}).length === 0) delete rest[name];
   }
-}
-
-function meanwhile(current, conflicts) {
-  const now = conflicts.map((field) => {
-    if (field === "kingdomId") return "it is in another kingdom";
-    const [name, key] = field.split(".");
-    const value = key === undefined ? current[name] : current[name][key];
-    return `${key ?? name} ${value === undefined ? "is gone" : `is now “${value}”`}`;
-  });
-  return now.length > 0 ? `This was changed in the meantime: ${now.join(", ")}.` : "This was changed in the meantime.";
+  return rest;
 }
 
 function variableChanges(before, after) {

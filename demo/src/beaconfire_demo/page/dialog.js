@@ -3,6 +3,9 @@
 import { h, icon } from "./dom.js";
 import { typed } from "./sentences.js";
 
+/** How many dialogs were opened: one may lie over another, and each has its own title. */
+let dialogs = 0;
+
 /**
  * @typedef {object} Field
  * @property {string} name
@@ -38,48 +41,42 @@ export function openQuestion({ title, text, submit, onSubmit }) {
 }
 
 /**
- * Ask the user to choose. `onChoose` gets the value of the choice, or undefined if the dialog is closed without one.
- * @param {{title: string, body: any[], choices: {label: string, value: any, isPrimary?: boolean}[], onChoose: (value: any) => void}} question
+ * Ask for a decision that cannot be put off: the dialog has no way out but its button, and stays if the screen behind it changes.
+ * @param {{title: string, body: any[], submit: string, onSubmit: (form: FormData) => void}} decision
  */
-export function openChoice({ title, body, choices, onChoose }) {
-  let chosen;
-  const buttons = choices.map(({ label, value, isPrimary }) => {
-    const button = h("button", { type: "button", class: isPrimary ? "primary" : null }, label);
-    button.addEventListener("click", () => {
-      chosen = value;
-      dialog.close();
-    });
-    return button;
-  });
-  const foot = h("div", { class: "dialog-foot" }, h("div", { class: "dialog-buttons" }, buttons));
-  const dialog = show(h("form", {}, h("div", { class: "dialog-body" }, headingOf(title), ...body), foot));
-  dialog.addEventListener("close", () => onChoose(chosen));
+export function openDecision(decision) {
+  open({ ...decision, isDecision: true });
 }
 
 export function isDialogOpen() {
   return document.querySelector("dialog[open]") !== null; // a closed dialog stays in the document for a moment
 }
 
-/** Close the open dialog: the screen behind it has changed. */
-export function closeDialogs() {
-  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+/** Close the open dialog: the screen behind it has changed. @param {{withDecisions?: boolean}} [options] */
+export function closeDialogs({ withDecisions = false } = {}) {
+  for (const dialog of document.querySelectorAll(withDecisions ? "dialog" : "dialog:not(.decision)")) dialog.close();
 }
 
-function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = false }) {
+function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = false, isDecision = false }) {
   const problem = h("p", { class: "problem", role: "alert", hidden: !why }, why);
   const button = h("button", { type: "submit", class: isDangerous ? "danger" : "primary" }, submit);
   const cancel = h("button", { type: "button", class: "plain" }, "Cancel");
   // The error and the buttons stay visible however long the form is.
-  const foot = h("div", { class: "dialog-foot" }, problem, h("div", { class: "dialog-buttons" }, cancel, button));
-  const form = h("form", {}, h("div", { class: "dialog-body" }, headingOf(title), ...body), foot);
-  const dialog = show(form);
+  const foot = h("div", { class: "dialog-foot" }, problem, h("div", { class: "dialog-buttons" }, !isDecision && cancel, button));
+  const heading = h("h2", { id: `dialog-title-${(dialogs += 1)}` }, title);
+  const form = h("form", {}, h("div", { class: "dialog-body" }, heading, ...body), foot);
+  const dialog = show(form, heading.id);
+  if (isDecision) {
+    dialog.classList.add("decision");
+    dialog.addEventListener("cancel", (event) => event.preventDefault()); // the key Escape
+  }
 
   cancel.addEventListener("click", () => dialog.close());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     button.disabled = true;
     try {
-      await onSubmit();
+      await onSubmit(new FormData(form));
       dialog.close();
     } catch (error) {
       problem.textContent = error.message;
@@ -89,11 +86,9 @@ function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = 
   });
 }
 
-const headingOf = (title) => h("h2", { id: "dialog-title" }, title);
-
-/** Show a form in a dialog over the page, until the dialog is closed. @param {HTMLFormElement} form */
-function show(form) {
-  const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
+/** Show a form in a dialog over the page, until the dialog is closed. @param {HTMLFormElement} form @param {string} title  an id */
+function show(form, title) {
+  const dialog = h("dialog", { "aria-labelledby": title }, form);
   const before = document.activeElement;
   dialog.addEventListener("close", () => {
     if (toasts?.parentElement === dialog) document.body.append(toasts);

@@ -1,44 +1,49 @@
-/** The user's unconfirmed changes: shown immediately, marked as pending, and undone if they are refused. */
+/** What a view shows of the user's unconfirmed changes: immediately, marked as pending, and undone if they are refused. */
 
 import { applied } from "./changes.js";
 
 export class Edits {
   #client;
+  #outgoing;
   #onChange;
-  /** @type {Map<string, Set<{changes: object}>>} By the thing's id. `changes` are those that no answer contains yet. */
+  /** How many unconfirmed changes a thing has that the queue does not know, by its id. @type {Map<string, number>} */
   #open = new Map();
+  #off;
 
-  /** @param {import("../client/index.js").Client} client @param {() => void} onChange */
-  constructor(client, onChange) {
+  /**
+   * @param {import("../client/index.js").Client} client
+   * @param {import("./outgoing.js").Outgoing} outgoing
+   * @param {() => void} onChange
+   */
+  constructor(client, outgoing, onChange) {
     this.#client = client;
+    this.#outgoing = outgoing;
     this.#onChange = onChange;
+    this.#off = outgoing.unconfirmed.subscribe(onChange);
   }
 
   /** A thing with its unconfirmed changes. */
   over(thing) {
-    return [...(this.#open.get(thing.id) ?? [])].reduce((shown, { changes }) => applied(shown, changes), thing);
+    return this.#of(thing.id).reduce((shown, { changes, isAnswered }) => (isAnswered ? shown : applied(shown, changes)), thing);
   }
 
   /** Whether a change of the thing is unconfirmed. */
   isPending(id) {
-    return this.#open.has(id);
+    return this.#open.has(id) || this.#of(id).length > 0;
   }
 
   /**
-   * Show changes of a thing, and make them. Resolves when the service has answered. The mark disappears when the change has
-   * come back. Throws what `send` throws, after undoing the changes.
-   * @param {string} id @param {object} changes @param {() => Promise<{mark: string | null}>} send  keeps the answer
+   * Mark a thing as pending while something is made that needs an answer now, until its event has come back.
+   * @param {string} id @param {() => Promise<{mark: string | null}>} send  keeps the answer
    */
-  async make(id, changes, send) {
-    const edit = { changes };
-    this.#begin(id, edit);
+  async make(id, send) {
+    this.#count(id, 1);
     try {
       const { mark } = await send();
-      edit.changes = {}; // the kept answer contains them
-      // A change that is not seen in time, or after the client gave up, was still made.
-      this.#client.seen(mark).catch(() => {}).finally(() => this.#end(id, edit));
+      // What is not seen in time, or after the client gave up, was still made.
+      this.#client.seen(mark).catch(() => {}).finally(() => this.#count(id, -1));
     } catch (error) {
-      this.#end(id, edit);
+      this.#count(id, -1);
       throw error;
     }
   }
@@ -57,15 +62,18 @@ export class Edits {
     return Object.create(world, { ...properties, isPending: { value: (id) => this.isPending(id) } });
   }
 
-  #begin(id, edit) {
-    this.#open.set(id, (this.#open.get(id) ?? new Set()).add(edit));
-    this.#onChange();
+  close() {
+    this.#off();
   }
 
-  #end(id, edit) {
-    const edits = this.#open.get(id);
-    edits?.delete(edit);
-    if (edits?.size === 0) this.#open.delete(id);
+  #of(id) {
+    return this.#outgoing.unconfirmed.getSnapshot().filter(({ thing }) => thing === id);
+  }
+
+  #count(id, step) {
+    const count = (this.#open.get(id) ?? 0) + step;
+    if (count > 0) this.#open.set(id, count);
+    else this.#open.delete(id);
     this.#onChange();
   }
 }

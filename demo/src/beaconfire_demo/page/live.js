@@ -4,22 +4,36 @@ import { Client } from "../client/index.js";
 import { mountIndicator } from "../client/indicator.js";
 import { announceConnection } from "../client/toasts.js";
 
+import { mountFreshness } from "./freshness.js";
+import { Outgoing } from "./outgoing.js";
 import { socketUrl } from "./place.js";
+import { connectionSentence } from "./refusals.js";
+import { Resumes } from "./resumes.js";
 
 /**
- * @param {{config: {socketUrl: string}, session: import("./session.js").Session, indicator: HTMLElement, toasts: any}} page
- * @returns {{client: Client, close: () => void}}
+ * @param {{config: {socketUrl: string}, session: import("./session.js").Session, indicator: HTMLElement, details: HTMLElement,
+ *   toasts: any}} page
  */
-export function openLive({ config, session, indicator, toasts }) {
+export function openLive({ config, session, indicator, details, toasts }) {
   const client = new Client({
     url: socketUrl(config.socketUrl),
     getToken: ({ reason }) => (reason === "refused" || reason === "expiring" ? session.renewed() : session.token()),
     debug: new URLSearchParams(location.search).has("debug"),
   });
-  const takeDown = [mountIndicator(indicator, client), announceConnection(client, toasts)];
+  const resumes = new Resumes(client);
+  const outgoing = new Outgoing({ client, session, toasts });
+  const takeDown = [
+    mountIndicator(indicator, client, { describe: connectionSentence }),
+    announceConnection(client, toasts, { describe: connectionSentence }),
+    mountFreshness(details, client, resumes),
+    () => resumes.close(),
+    () => outgoing.close(),
+  ];
   client.connect();
   return {
     client,
+    resumes,
+    outgoing,
     close() {
       client.close();
       for (const off of takeDown) off();

@@ -18,14 +18,6 @@ export function withArticle(role) {
   return `${/^[aeiou]/.test(role) ? "an" : "a"} ${role}`;
 }
 
-/** A service's message as a sentence, with a capital and a full stop. @param {string} text */
-export function asSentence(text) {
-  const trimmed = String(text ?? "").trim();
-  if (trimmed === "") return "Something went wrong.";
-  const whole = trimmed[0].toUpperCase() + trimmed.slice(1);
-  return /[.!?…:”"]$/.test(whole) ? whole : `${whole}.`;
-}
-
 /** The value of a typed text: a number, true or false, otherwise the text. */
 export function typed(text) {
   const trimmed = text.trim();

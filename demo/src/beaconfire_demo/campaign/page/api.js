@@ -20,7 +20,6 @@ export class Api extends ServiceApi {
 
   // Changes. Each answer has its `mark`.
 
-  updateCampaign = async (id, body, revision) => changed(await this.send("PATCH", `/${id}`, body, revision));
   deleteCampaign = (id, revision) => this.send("DELETE", `/${id}`, undefined, revision);
   advance = async (id, advanceSeconds) => {
     const { body, mark } = await this.send("POST", `/${id}/world-time`, { advanceSeconds });
@@ -32,7 +31,6 @@ export class Api extends ServiceApi {
   /** The `{thing}` at a path below a campaign: `settlements/s1`, `settlements/s1/structures/t1`, `entities/location/l1`. */
   read = async (id, path) => changed(await this.send("GET", `/${id}/${path}`)).thing;
   create = async (id, path, body, key) => changed(await this.send("POST", `/${id}/${path}`, body, undefined, key));
-  update = async (id, path, body, revision) => changed(await this.send("PATCH", `/${id}/${path}`, body, revision));
   remove = (id, path, revision) => this.send("DELETE", `/${id}/${path}`, undefined, revision);
 }
 

@@ -4,7 +4,6 @@ import { openApplication } from "../../page/application.js";
 import { rootsView } from "../../page/views/roots.js";
 
 import { Api } from "./api.js";
-import { forgetFeeds } from "./kept_feed.js";
 import { campaignView } from "./views/campaign.js";
 
 openApplication({
@@ -19,5 +18,4 @@ openApplication({
     if (id) return campaignView(host, { id, api, me: session.user, ...page });
     return rootsView(host, { word: "campaign", list: api.campaigns, create: api.createCampaign, ...page });
   },
-  onSignOut: forgetFeeds,
 });

@@ -13,18 +13,17 @@ const WEEK = 7 * DAY;
  * @param {string} me  the reader's user id
  * @param {{isNewMember?: boolean}} [before]  the state before the event was applied
  */
-export function sentence({ type, payload, metadata }, world, me, { isNewMember = false } = {}) {
-  const who = metadata?.source === "scheduler" ? "The clock" : nameOf(world, metadata?.userId, me, "Someone");
+export function sentence(event, world, me, { isNewMember = false } = {}) {
+  const { type, payload } = event;
+  const who = whoOf(event, world, me);
   const fields = inWords(payload.changedFields);
   switch (type) {
     case "settlement_updated":
-      return deed(who, payload.operation, world.settlements.get(payload.settlementId)?.name ?? "a settlement", fields);
     case "structure_updated":
-      return deed(who, payload.operation, structureName(world, payload), fields);
     case "entity_updated":
-      return deed(who, payload.operation, entityName(world, payload), fields);
+      return deed(who, payload.operation, nameOfThing(event, world), fields);
     case "world_time_changed":
-      return `${who} let ${duration(payload.elapsedSeconds)} pass: it is now ${worldTime(payload.newTime)}`;
+      return `${who} let ${duration(payload.elapsedSeconds)} pass`;
     case "member_changed":
       return membership(who, payload, world, me, isNewMember);
     default:
@@ -71,6 +70,33 @@ export function shown(value) {
   return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
 }
 
+/** Who caused an event. @param {any} event @param {import("./world.js").World} world @param {string} [me] */
+export function whoOf({ metadata }, world, me) {
+  return metadata?.source === "scheduler" ? "The clock" : nameOf(world, metadata?.userId, me, "Someone");
+}
+
+/** The name of what an event changed. @param {any} event @param {import("./world.js").World} world */
+export function nameOfThing({ type, payload }, world) {
+  if (type === "settlement_updated") return world.settlements.get(payload.settlementId)?.name ?? "a settlement";
+  return type === "structure_updated" ? structureName(world, payload) : entityName(world, payload);
+}
+
+/** What people call a field. @param {string} field */
+export function fieldWord(field) {
+  const words = { kingdomId: "kingdom", worldTime: "world time" };
+  return words[field] ?? field.replace(/^(variables|data)\./, "");
+}
+
+/** The value of a field as people read it. @param {string} field @param {any} value @param {import("./world.js").World} world */
+export function valueWord(field, value, world) {
+  if (value === null || value === undefined || value === "") return "none";
+  if (field === "kingdomId") return world.kingdoms.get(value)?.name ?? "a deleted kingdom";
+  if (field === "worldTime") return worldTime(value);
+  if (field === "clock") return pace(value);
+  if (field === "population") return value.toLocaleString();
+  return shown(value);
+}
+
 function deed(who, operation, what, fields) {
   if (operation === "create") return `${who} added ${what}`;
   if (operation === "delete") return `${who} deleted ${what}`;
@@ -98,11 +124,11 @@ function membership(who, { userId, role }, world, me, isNewMember) {
 
 function nameOf(world, userId, me, otherwise) {
   if (userId && userId === me) return "You";
-  return world.nameOf(userId) ?? otherwise;
+  return world.names.get(userId) ?? otherwise;
 }
 
 /** `["kingdomId", "variables.food"]` → "kingdom and food". */
 function inWords(fields = []) {
-  const names = fields.map((field) => field.replace(/^(variables|data)\.|^(kingdom)Id$/, "$2"));
+  const names = fields.map(fieldWord);
   return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }

@@ -1,8 +1,6 @@
 /** The campaign as this page knows it. It is read over HTTP, and read again when an event says what changed. */
 
-const REREAD_PAUSES_MS = [0, 1000, 2000, 4000, 8000];
-/** How often everything is read again at most, because something changed while it was read. */
-const MAX_READINGS = 5;
+import { byId, RootState } from "../../page/root_state.js";
 
 /** The path of a thing below its campaign, in the publisher's API. */
 export const pathOf = {
@@ -12,8 +10,7 @@ export const pathOf = {
   entity: ({ id, type }) => `entities/${type}/${id}`,
 };
 
-export class World {
-  campaign = null;
+export class World extends RootState {
   /** @type {Map<string, any>} */
   kingdoms = new Map();
   /** @type {Map<string, any>} */
@@ -22,16 +19,10 @@ export class World {
   structures = new Map();
   /** @type {Map<string, any>} */
   entities = new Map();
-  /** @type {Map<string, any>} */
-  members = new Map();
-  /** All present and former members, by id. The event of a removal comes after it, and still needs the name. */
-  #names = new Map();
 
   #api;
-  #onChange;
-  #onStale;
-  /** Counts single changes, so that `load` knows when its answers are out of date. */
-  #changes = 0;
+  /** Things as they were before their last change, by id. @type {Map<string, any>} */
+  #before = new Map();
 
   /**
    * @param {import("./api.js").Api} api
@@ -40,23 +31,9 @@ export class World {
    * @param {() => void} onStale  a change could not be read, so everything must be loaded again
    */
   constructor(api, id, onChange, onStale) {
+    super(onChange, onStale);
     this.#api = api;
     this.id = id;
-    this.#onChange = onChange;
-    this.#onStale = onStale;
-  }
-
-  get canEdit() {
-    return this.campaign?.role === "owner" || this.campaign?.role === "editor";
-  }
-
-  get isOwner() {
-    return this.campaign?.role === "owner";
-  }
-
-  /** @param {string} userId @returns {string | undefined} */
-  nameOf(userId) {
-    return this.#names.get(userId);
   }
 
   /** The settlements of a kingdom. Null: those without one, or whose kingdom was just deleted. @param {string | null} kingdom */
@@ -69,29 +46,17 @@ export class World {
     return [...this.structures.values()].filter(({ settlementId }) => settlementId === settlement);
   }
 
-  /** @param {"kingdom" | "settlement" | "structure" | "entity"} kind @param {string} id */
+  /** @param {"root" | "kingdom" | "settlement" | "structure" | "entity"} kind @param {string} id */
   thing(kind, id) {
-    return this.#shelf(kind).get(id);
+    return kind === "root" ? this.root : this.#shelf(kind).get(id);
   }
 
-  /**
-   * Load everything again. Returns the cursor to continue from, or null if there is none. Throws ApiError: 403 if the user is
-   * not a member.
-   *
-   * If an event or a new role changed something in the meantime, everything is read again: older answers must not overwrite it.
-   */
-  async load() {
-    for (let reading = 1; ; reading++) {
-      const changes = this.#changes;
-      const { cursor, ...read } = await this.#readAll();
-      if (changes !== this.#changes && reading < MAX_READINGS) continue;
-      Object.assign(this, read);
-      this.#onChange({});
-      return cursor;
-    }
+  /** A thing as it was before the last change that the page has seen. @param {string} id  or `root` */
+  before(id) {
+    return this.#before.get(id);
   }
 
-  async #readAll() {
+  async readAll() {
     const { campaign, cursor } = await this.#api.campaignAt(this.id);
     const [kingdoms, settlements, entities, members] = await Promise.all([
       this.#api.kingdoms(this.id),
@@ -102,43 +67,29 @@ export class World {
     const structures = await Promise.all(settlements.map(({ id }) => this.#api.structures(this.id, id)));
     return {
       cursor,
-      campaign,
+      root: campaign,
       kingdoms: byId(kingdoms),
       settlements: byId(settlements),
       structures: byId(structures.flat()),
       entities: byId(entities),
-      members: this.#known(members),
+      members: this.known(members),
     };
   }
 
   /** Take over what this user just changed, as the service answered it. It is highlighted when the event comes. */
   put(kind, thing) {
-    if (this.#isOlder(kind, thing)) return;
-    this.#shelf(kind).set(thing.id, thing);
-    this.#changed({});
+    this.#keep(kind, thing, {});
   }
 
   drop(kind, id) {
     this.#shelf(kind).delete(id);
-    this.#changed({});
-  }
-
-  putCampaign(campaign, fields = []) {
-    if (this.campaign && campaign.revision < this.campaign.revision) return;
-    // The role comes from `role.changed` on the socket, which may be ahead of this answer.
-    this.campaign = { ...campaign, role: this.campaign?.role ?? campaign.role };
-    this.#changed({ key: "campaign", fields });
-  }
-
-  setRole(role) {
-    this.campaign = { ...this.campaign, role };
-    this.#changed({});
+    this.changed({});
   }
 
   async loadMembers() {
     const members = await this.#api.members(this.id);
-    this.members = this.#known(members);
-    this.#changed({});
+    this.members = this.known(members);
+    this.changed({});
   }
 
   /** Read again what an event names. Resolves when it has been read, or is known to be gone. */
@@ -147,18 +98,18 @@ export class World {
     const isGone = operation === "delete";
     if (type === "settlement_updated") return this.#follow("settlement", settlementOf(payload), isGone, changedFields);
     if (type === "structure_updated") return this.#follow("structure", structureOf(payload), isGone, changedFields);
-    if (type === "member_changed") return this.#patiently(() => this.loadMembers());
+    if (type === "member_changed") return this.patiently(() => this.loadMembers());
     const isEntity = type === "entity_updated" && payload.entityType !== "campaign";
     if (isEntity) return this.#follow(payload.entityType === "kingdom" ? "kingdom" : "entity", entityOf(payload), isGone, changedFields);
     const fields = type === "world_time_changed" ? ["worldTime"] : changedFields;
-    return this.#patiently(async () => this.putCampaign(await this.#api.campaign(this.id), fields));
+    return this.patiently(async () => this.putRoot(await this.#api.campaign(this.id), fields));
   }
 
   async #follow(kind, place, isGone, fields) {
     if (isGone) return this.drop(kind, place.id);
-    await this.#patiently(async () => {
+    await this.patiently(async () => {
       try {
-        this.#keep(kind, await this.#api.read(this.id, pathOf[kind](place)), fields);
+        this.#keep(kind, await this.#api.read(this.id, pathOf[kind](place)), { key: place.id, fields });
       } catch (error) {
         if (error.status !== 404) throw error;
         this.drop(kind, place.id); // deleted in the meantime
@@ -166,39 +117,25 @@ export class World {
     });
   }
 
-  #keep(kind, thing, fields) {
+  #keep(kind, thing, change) {
     if (this.#isOlder(kind, thing)) return;
+    this.#remember(thing.id, this.thing(kind, thing.id), thing);
     this.#shelf(kind).set(thing.id, thing);
-    this.#changed({ key: thing.id, fields });
+    this.changed(change);
+  }
+
+  putRoot(root, fields) {
+    if (!this.root || root.revision >= this.root.revision) this.#remember("root", this.root, root);
+    super.putRoot(root, fields);
+  }
+
+  #remember(id, old, now) {
+    if (old && old.revision !== now.revision) this.#before.set(id, old);
   }
 
   /** Two answers may overtake each other. The higher revision is the newer one. */
   #isOlder(kind, { id, revision }) {
     return revision < this.thing(kind, id)?.revision;
-  }
-
-  /** Read until it works: the event does not come again, so a short outage must not leave the page stale. */
-  async #patiently(read) {
-    for (const pause of REREAD_PAUSES_MS) {
-      await new Promise((resolve) => setTimeout(resolve, pause));
-      try {
-        return await read();
-      } catch (error) {
-        if (!error.isPassing) return undefined; // no longer a member, or signed out: the socket says so too
-      }
-    }
-    this.#onStale();
-    return undefined;
-  }
-
-  #known(members) {
-    for (const { userId, name } of members) this.#names.set(userId, name);
-    return new Map(members.map((member) => [member.userId, member]));
-  }
-
-  #changed(change) {
-    this.#changes++;
-    this.#onChange(change);
   }
 
   #shelf(kind) {
@@ -209,4 +146,3 @@ export class World {
 const settlementOf = ({ settlementId }) => ({ id: settlementId });
 const structureOf = ({ structureId, settlementId }) => ({ id: structureId, settlementId });
 const entityOf = ({ entityId, entityType }) => ({ id: entityId, type: entityType });
-const byId = (things) => new Map(things.map((thing) => [thing.id, thing]));

@@ -3,6 +3,7 @@
 import { openQuestion } from "../dialog.js";
 import { h, icon } from "../dom.js";
 import { ROLES } from "../sentences.js";
+import { avatar } from "./people.js";
 
 /** @param {{members: Map<string, any>, isOwner: boolean}} world @param {{id: string}} me */
 export function memberPanel(world, me) {
@@ -21,7 +22,7 @@ function memberRow({ userId, name, email, role }, world, me) {
   return h(
     "li",
     { class: "member", "data-key": userId },
-    h("span", { class: "avatar", "aria-hidden": "true" }, name.slice(0, 1)),
+    avatar(userId, name),
     h("span", { class: "member-words" }, h("strong", {}, isMe ? `${name} (you)` : name), h("span", { class: "quiet" }, email)),
     world.isOwner ? roleChoice(userId, name, role) : h("span", { class: `role role-${role}` }, role),
     world.isOwner && !isMe && removeButton(userId, name),

@@ -6,6 +6,7 @@ import { Loading } from "../loading.js";
 import { Once } from "../once.js";
 import { showScreen } from "../screen.js";
 import { failure, tryNow } from "./refusal.js";
+import { skeleton } from "./skeleton.js";
 
 /**
  * @param {HTMLElement} host
@@ -61,7 +62,7 @@ export function rootsView(host, { word, list, create, client, go, onError }) {
   function bodyOf() {
     if (roots !== null) return listOf(roots, word); // an old list is better than none
     if (problem) return failure(`The ${word}s could not be loaded`, problem, tryNow());
-    return h("p", { class: "quiet" }, "Loading…");
+    return skeleton("list");
   }
 }
 

@@ -27,7 +27,6 @@ export class Api extends ServiceApi {
 
   // Changes. Each answer has its `mark`.
 
-  updateWorkspace = async (id, body, revision) => changed(await this.send("PATCH", `/${id}`, body, revision));
   create = async (id, path, body, key) => changed(await this.send("POST", `/${id}/${path}`, body, undefined, key));
   update = async (id, path, body, revision) => changed(await this.send("PATCH", `/${id}/${path}`, body, revision));
   remove = (id, path, revision) => this.send("DELETE", `/${id}/${path}`, undefined, revision);

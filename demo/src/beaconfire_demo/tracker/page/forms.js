@@ -21,6 +21,14 @@ export function issueFields(tracker, issue) {
   ];
 }
 
+/** @param {any} workspace @returns {import("../../page/dialog.js").Field[]} */
+export function rootFields(workspace) {
+  return [
+    { name: "name", label: "Name", value: workspace.name, required: true, maxlength: 200 },
+    { name: "description", label: "Description", type: "textarea", value: workspace.description, maxlength: 10_000 },
+  ];
+}
+
 /** The team of a new issue, if there is a choice. */
 export function teamField(tracker, chosen) {
   const options = [...tracker.teams.values()].map(({ id, name }) => ({ value: id, label: name }));

@@ -3,9 +3,8 @@
  * changed fields, so nothing is read again.
  */
 
-const REREAD_PAUSES_MS = [0, 1000, 2000, 4000, 8000];
-/** How often everything is read again at most, because something changed while it was read. */
-const MAX_READINGS = 5;
+import { byId, RootState } from "../../page/root_state.js";
+
 /** How many entries of the feed are kept. */
 const MOST_ENTRIES = 300;
 
@@ -18,8 +17,7 @@ export const pathOf = {
   cycle: ({ id }) => `cycles/${id}`,
 };
 
-export class Tracker {
-  workspace = null;
+export class Tracker extends RootState {
   /** @type {Map<string, any>} */
   teams = new Map();
   /** @type {Map<string, any>} */
@@ -28,8 +26,6 @@ export class Tracker {
   projects = new Map();
   /** @type {Map<string, any>} */
   cycles = new Map();
-  /** @type {Map<string, any>} */
-  members = new Map();
   /** The activity feed, the latest first. @type {any[]} */
   entries = [];
   /** The rest of the feed can be read from here. @type {string | null} */
@@ -38,14 +34,10 @@ export class Tracker {
   comments = new Map();
   /** What was done to the issues that were opened, the latest first, by the issue's id. @type {Map<string, any[]>} */
   histories = new Map();
-  /** The names of all present and former members. */
-  names = new Map();
+  /** The ids of issues whose comments and history were not read yet. @type {Set<string>} */
+  reading = new Set();
 
   #api;
-  #onChange;
-  #onStale;
-  /** Counts changes, so that `load` knows when its answers are out of date. */
-  #changes = 0;
 
   /**
    * @param {import("./api.js").Api} api @param {string} id
@@ -53,23 +45,9 @@ export class Tracker {
    * @param {() => void} onStale  something could not be read, so everything must be loaded again
    */
   constructor(api, id, onChange, onStale) {
+    super(onChange, onStale);
     this.#api = api;
     this.id = id;
-    this.#onChange = onChange;
-    this.#onStale = onStale;
-  }
-
-  get canEdit() {
-    return this.workspace?.role === "owner" || this.workspace?.role === "editor";
-  }
-
-  get isOwner() {
-    return this.workspace?.role === "owner";
-  }
-
-  /** @param {string} userId */
-  nameOf(userId) {
-    return this.names.get(userId) ?? "someone";
   }
 
   /** The issues on the board, in the order in which they were opened. */
@@ -81,19 +59,7 @@ export class Tracker {
     return [...this.issues.values()].filter(({ archived }) => archived);
   }
 
-  /** Load everything. Returns the cursor to continue from, or null if there is none. Throws ApiError: 403 for strangers. */
-  async load() {
-    for (let reading = 1; ; reading++) {
-      const changes = this.#changes;
-      const { cursor, ...read } = await this.#readAll();
-      if (changes !== this.#changes && reading < MAX_READINGS) continue;
-      Object.assign(this, read);
-      this.#onChange({});
-      return cursor;
-    }
-  }
-
-  async #readAll() {
+  async readAll() {
     const { workspace, cursor } = await this.#api.workspaceAt(this.id);
     const paths = ["teams", "issues", "projects", "cycles"];
     const [members, feed, ...lists] = await Promise.all([
@@ -103,8 +69,8 @@ export class Tracker {
     ]);
     const [teams, issues, projects, cycles] = lists.map(byId);
     return {
-      cursor, workspace, teams, issues, projects, cycles, ...(await this.#readOpened(issues)),
-      members: this.#known(members), entries: feed.activity, olderEntries: feed.next,
+      cursor, root: workspace, teams, issues, projects, cycles, ...(await this.#readOpened(issues)),
+      members: this.known(members), entries: feed.activity, olderEntries: feed.next,
     };
   }
 
@@ -129,12 +95,14 @@ export class Tracker {
     if (this.comments.has(issue.id)) return;
     this.comments.set(issue.id, []);
     this.histories.set(issue.id, []);
-    await this.#patiently(async () => {
+    this.reading.add(issue.id);
+    await this.patiently(async () => {
       const { comments, history } = await this.#readIssue(issue);
       const meanwhile = this.comments.get(issue.id) ?? [];
       this.comments.set(issue.id, [...new Map([...comments, ...meanwhile].map((one) => [one.id, one])).values()]);
       this.histories.set(issue.id, withEntries(this.histories.get(issue.id) ?? [], history, MOST_ENTRIES));
-      this.#changed({});
+      this.reading.delete(issue.id);
+      this.changed({});
     });
   }
 
@@ -143,7 +111,7 @@ export class Tracker {
     const feed = await this.#api.activity(this.id, { before: this.olderEntries });
     this.olderEntries = feed.next;
     this.entries = withEntries(this.entries, feed.activity, Infinity);
-    this.#changed({});
+    this.changed({});
   }
 
   /** @param {"team" | "issue" | "project" | "cycle"} kind @param {string} id */
@@ -157,7 +125,7 @@ export class Tracker {
     const shelf = this.#shelf(kind);
     if (thing.revision < (shelf.get(thing.id)?.revision ?? 0)) return;
     shelf.set(thing.id, { ...thing });
-    this.#changed({});
+    this.changed({});
   }
 
   drop(kind, thing) {
@@ -167,24 +135,12 @@ export class Tracker {
     } else {
       this.#shelf(kind).delete(thing.id);
     }
-    this.#changed({});
-  }
-
-  putWorkspace(workspace) {
-    if (this.workspace && workspace.revision < this.workspace.revision) return;
-    // The role comes from `role.changed` on the socket, which may be ahead of this answer.
-    this.workspace = { ...workspace, role: this.workspace?.role ?? workspace.role };
-    this.#changed({});
-  }
-
-  setRole(role) {
-    this.workspace = { ...this.workspace, role };
-    this.#changed({});
+    this.changed({});
   }
 
   async loadMembers() {
-    this.members = this.#known(await this.#api.members(this.id));
-    this.#changed({});
+    this.members = this.known(await this.#api.members(this.id));
+    this.changed({});
   }
 
   /** Apply an event. Resolves when the page shows it. */
@@ -192,7 +148,7 @@ export class Tracker {
     switch (type) {
       case "issue.created":
         this.put("issue", payload);
-        return this.#changed({ key: payload.id });
+        return this.changed({ key: payload.id });
       case "issue.updated":
         return this.#update("issue", payload, metadata);
       case "issue.deleted":
@@ -212,13 +168,13 @@ export class Tracker {
       case "cycle.updated":
         return this.#update("cycle", payload, metadata);
       case "member_changed":
-        return this.#patiently(() => this.loadMembers());
+        return this.patiently(() => this.loadMembers());
       case "issue.activity.created":
         return this.#enter(payload);
       case "activity.created":
         this.#enter(payload);
-        if (payload.kind === "team") return this.#patiently(() => this.#reload("teams"));
-        if (payload.kind === "workspace") return this.#patiently(async () => this.putWorkspace((await this.#api.workspaceAt(this.id)).workspace));
+        if (payload.kind === "team") return this.patiently(() => this.#reload("teams"));
+        if (payload.kind === "workspace") return this.patiently(async () => this.putRoot((await this.#api.workspaceAt(this.id)).workspace));
     }
   }
 
@@ -229,11 +185,11 @@ export class Tracker {
     const isCount = Object.keys(changes).join() === "progress"; // counted from the issues, so it has no revision of its own
     if (known && (isCount || revision === known.revision + 1)) {
       this.#shelf(kind).set(id, { ...known, ...changes, revision: Math.max(revision, known.revision), updatedAt: metadata.timestamp });
-      return this.#changed({ key: id });
+      return this.changed({ key: id });
     }
-    if (known && revision <= known.revision) return this.#changed({ key: id }); // the answer to one's own change came first
-    await this.#patiently(async () => this.put(kind, await this.#api.read(this.id, pathOf[kind]({ id, teamId }))));
-    this.#changed({ key: id });
+    if (known && revision <= known.revision) return this.changed({ key: id }); // the answer to one's own change came first
+    await this.patiently(async () => this.put(kind, await this.#api.read(this.id, pathOf[kind]({ id, teamId }))));
+    this.changed({ key: id });
   }
 
   #putComment(comment) {
@@ -242,7 +198,7 @@ export class Tracker {
     const known = all.find(({ id }) => id === comment.id);
     if (known && comment.revision < known.revision) return;
     this.comments.set(comment.issueId, known ? all.map((one) => (one === known ? comment : one)) : [...all, comment]);
-    this.#changed({ key: comment.id });
+    this.changed({ key: comment.id });
   }
 
   #updateComment({ id, issueId, revision, changes }) {
@@ -260,36 +216,12 @@ export class Tracker {
     this.entries = withEntries(this.entries, [entry], MOST_ENTRIES);
     const history = this.histories.get(entry.issueId);
     if (history) this.histories.set(entry.issueId, withEntries(history, [entry], MOST_ENTRIES));
-    this.#changed({});
+    this.changed({});
   }
 
   async #reload(path) {
     this[path] = byId(await this.#api.list(this.id, path));
-    this.#changed({});
-  }
-
-  /** Read until it works: the event does not come again, so a short outage must not leave the page stale. */
-  async #patiently(read) {
-    for (const pause of REREAD_PAUSES_MS) {
-      await new Promise((resolve) => setTimeout(resolve, pause));
-      try {
-        return await read();
-      } catch (error) {
-        if (!error.isPassing) return undefined; // gone, no longer a member, or signed out: the socket says so too
-      }
-    }
-    this.#onStale();
-    return undefined;
-  }
-
-  #known(members) {
-    for (const { userId, name } of members) this.names.set(userId, name);
-    return new Map(members.map((member) => [member.userId, member]));
-  }
-
-  #changed(change) {
-    this.#changes++;
-    this.#onChange(change);
+    this.changed({});
   }
 
   #shelf(kind) {
@@ -302,5 +234,3 @@ function withEntries(entries, others, most) {
   const all = [...new Map([...others, ...entries].map((entry) => [entry.id, entry])).values()];
   return all.sort((one, other) => other.createdAt.localeCompare(one.createdAt)).slice(0, Math.max(most, entries.length));
 }
-
-const byId = (things) => new Map(things.map((thing) => [thing.id, thing]));

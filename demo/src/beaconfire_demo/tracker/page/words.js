@@ -81,3 +81,24 @@ export function subjectWord({ kind, about }) {
   if (about.identifier) return `${about.identifier} ${about.title}`;
   return kind === "workspace" ? "the workspace" : `the ${kind} ${about.name}`;
 }
+
+/**
+ * The changed fields of an entry, with their old and new values as people read them.
+ * @param {any} entry @param {import("./tracker.js").Tracker} tracker @returns {import("../../page/away.js").Value[]}
+ */
+export function valuesOf({ changes }, tracker) {
+  return Object.entries(changes).map(([field, { from, to }]) => ({
+    field: fieldWord(field),
+    from: valueWord(field, from, tracker),
+    to: valueWord(field, to, tracker),
+  }));
+}
+
+/** An entry as news. @param {any} entry @param {import("./tracker.js").Tracker} tracker @returns {import("../../page/away.js").News} */
+export function newsOf(entry, tracker) {
+  const { actorId, id, issueId, about, kind, action } = entry;
+  const isChange = action === "updated" && kind !== "comment";
+  const thing = issueId ?? `${kind} ${about.name}`;
+  const values = isChange ? valuesOf(entry, tracker) : [];
+  return { who: tracker.nameOf(actorId), thing, what: subjectWord(entry), values, ...(!isChange && { deed: deed(entry, tracker), thing: id }) };
+}

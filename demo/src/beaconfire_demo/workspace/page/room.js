@@ -1,5 +1,7 @@
 /** A workspace as this page knows it: loaded over HTTP, then kept up to date by events, which carry the whole things. */
 
+import { RootState } from "../../page/root_state.js";
+
 /** The only chat that the page shows. */
 export const CHAT = "general";
 const MOST_MESSAGES = 500;
@@ -7,10 +9,7 @@ const MOST_MESSAGES = 500;
 /** A thing that this user just sent, which the service has not confirmed. */
 let drafts = 0;
 
-export class Room {
-  workspace = null;
-  /** @type {Map<string, any>} */
-  members = new Map();
+export class Room extends RootState {
   /** @type {Map<string, any>} */
   approvals = new Map();
   /** @type {Map<string, any>} */
@@ -31,29 +30,21 @@ export class Room {
   /** Counts how often the members were read, so that an older answer does not replace a newer one. */
   #reading = 0;
   #api;
-  #names = new Map();
   /** The ids of things that changed while everything is loaded: what was read of them may be older. */
   #changed = new Set();
   /** The ids of deleted things. An answer that was under way must not bring one back. */
   #gone = new Set();
 
-  /** @param {import("./api.js").Api} api @param {string} id */
-  constructor(api, id) {
+  /** @param {import("./api.js").Api} api @param {string} id @param {() => void} onChange @param {() => void} onStale */
+  constructor(api, id, onChange, onStale) {
+    super(onChange, onStale);
     this.#api = api;
     this.id = id;
   }
 
-  get canEdit() {
-    return this.workspace?.role === "owner" || this.workspace?.role === "editor";
-  }
-
-  get isOwner() {
-    return this.workspace?.role === "owner";
-  }
-
   /** @param {string} userId  @param {string} [me]  the reader, who is called "You" */
   nameOf(userId, me) {
-    return userId === me ? "You" : (this.#names.get(userId) ?? "A former member");
+    return userId === me ? "You" : (this.names.get(userId) ?? "A former member");
   }
 
   /** Pending approvals, oldest first, and decided ones, the latest first. */
@@ -85,8 +76,8 @@ export class Room {
       this.#api.messages(this.id, CHAT),
       this.#api.notifications(),
     ]);
-    this.workspace = workspace;
-    if (reading === this.#reading) this.#keepMembers(members);
+    this.root = workspace;
+    if (reading === this.#reading) this.members = this.known(members);
     this.approvals = merged(approvals, this.approvals, changed);
     this.agents = merged(agents, this.agents, changed);
     this.messages = byNumber(merged([...this.messages.values(), ...messages], this.messages, changed));
@@ -97,8 +88,11 @@ export class Room {
   /** Load the members alone: one of them has changed. */
   async loadMembers() {
     const reading = (this.#reading += 1);
-    const members = await this.#api.members(this.id);
-    if (reading === this.#reading) this.#keepMembers(members);
+    await this.patiently(async () => {
+      const members = await this.#api.members(this.id);
+      if (reading === this.#reading) this.members = this.known(members);
+      this.changed({});
+    });
   }
 
   async loadEarlier() {
@@ -182,11 +176,6 @@ export class Room {
     const status = this.decisions.get(approval.id);
     if (!status || approval.status !== "pending") return approval;
     return { ...approval, status, decidedAt: new Date().toISOString(), isUnconfirmed: true };
-  }
-
-  #keepMembers(members) {
-    for (const { userId, name } of members) this.#names.set(userId, name);
-    this.members = new Map(members.map((member) => [member.userId, member]));
   }
 }
 

@@ -2,10 +2,14 @@
 
 import { h } from "../../../page/dom.js";
 import { clockTime } from "../../../page/sentences.js";
+import { valueList } from "../../../page/views/values.js";
 
 const MOST = 100;
 
-/** @typedef {{offset: number, text: string, at: Date, cause?: string}} Entry  `cause`: its correlation id */
+/**
+ * `cause`: its correlation id. `values`: the changed fields, if they are known.
+ * @typedef {{offset: number, text: string, at: Date, cause?: string, values: import("../../../page/away.js").Value[]}} Entry
+ */
 
 /**
  * Add an entry, ordered by offset: answers may overtake each other, offsets do not.
@@ -24,6 +28,11 @@ export function withNote(notes, cause, text) {
   return cause ? new Map([...notes, [cause, text]].slice(-MOST)) : notes;
 }
 
+/** The feed of this window before a reload, as it was kept. @param {{entries: any[], notes: [string, string][]}} kept */
+export function readFeed({ entries, notes }) {
+  return { entries: entries.map((entry) => ({ ...entry, at: new Date(entry.at) })), notes: new Map(notes) };
+}
+
 /** @param {Entry[]} entries @param {Map<string, string>} notes */
 export function feedPanel(entries, notes) {
   return h(
@@ -31,15 +40,20 @@ export function feedPanel(entries, notes) {
     { class: "card panel feed", "aria-labelledby": "feed-title", "data-key": "feed" },
     h("div", { class: "section-head" }, h("h2", { id: "feed-title" }, "What just happened")),
     entries.length === 0 && h("p", { class: "quiet" }, "Nothing yet. Every change appears here immediately."),
-    h("ol", { class: "entries", role: "log", "aria-live": "polite", tabindex: entries.length > 0 ? 0 : null }, entries.map((entry) => row(entry, notes.get(entry.cause)))),
+    h(
+      "div",
+      { class: "log", role: "log", "aria-labelledby": "feed-title", tabindex: entries.length > 0 ? 0 : null },
+      h("ol", { class: "entries" }, entries.map((entry) => row(entry, notes.get(entry.cause)))),
+    ),
   );
 }
 
-function row({ offset, text, at }, note) {
+function row({ offset, text, at, values }, note) {
   return h(
     "li",
     { "data-key": `entry-${offset}` },
     h("span", { class: "entry-text" }, text),
+    valueList(values),
     note && h("span", { class: "entry-note" }, note),
     h("span", { class: "entry-foot" }, h("time", { datetime: at.toISOString() }, clockTime(at)), h("span", { title: "Offset in the stream" }, `#${offset}`)),
   );

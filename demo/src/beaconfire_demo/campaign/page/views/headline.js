@@ -2,20 +2,21 @@
 
 import { h, icon } from "../../../page/dom.js";
 import { duration, pace, STEPS, worldTime } from "../sentences.js";
+import { presentPeople } from "../../../page/views/people.js";
 import { pending } from "./parts.js";
 
-/** @param {import("../world.js").World} world */
-export function headline(world) {
-  const { name, description, role } = world.campaign;
+/** @param {import("../world.js").World} world @param {{presence: any, me: {id: string}}} page */
+export function headline(world, { presence, me }) {
+  const { name, description, role } = world.root;
   return h(
     "div",
-    { class: "root-head", ...pending(world, world.campaign.id) },
+    { class: "root-head", ...pending(world, world.root.id) },
     h(
       "div",
       { class: "root-words" },
-      h("a", { class: "back", href: "#/" }, icon("back"), "Campaigns"),
-      h("div", { class: "root-title" }, h("h1", { "data-key": "campaign-name" }, name), campaignButtons(world)),
-      description && h("p", { class: "description", "data-key": "campaign-description" }, description),
+      h("div", { class: "root-line" }, h("a", { class: "back", href: "#/" }, icon("back"), "Campaigns"), presentPeople(presence, world, me, "Here now")),
+      h("div", { class: "root-title" }, h("h1", { "data-key": "root-name" }, name), campaignButtons(world)),
+      description && h("p", { class: "description", "data-key": "root-description" }, description),
       h("p", { class: "role-line" }, h("span", { class: `role role-${role}` }, role), roleNote(role)),
     ),
     clock(world),
@@ -49,23 +50,23 @@ function clock(world) {
     "section",
     { class: "clock", "aria-label": "World time" },
     h("span", { class: "figure-name" }, "World time"),
-    h("strong", { class: "clock-face", "data-key": "campaign-worldTime" }, worldTime(world.campaign.worldTime)),
+    h("strong", { class: "clock-face", "data-key": "root-worldTime" }, worldTime(world.root.worldTime)),
     world.canEdit && h("span", { class: "clock-steps" }, STEPS.map(step)),
     running(world),
   );
 }
 
 /** The running clock, with its buttons for editors. */
-function running({ campaign, canEdit }) {
+function running({ root, canEdit }) {
   const button = (action, label, text) =>
     h("button", { type: "button", class: "plain small", "data-action": action, "data-key": action, "aria-label": label }, text);
-  if (!campaign.clock) {
+  if (!root.clock) {
     return canEdit && h("span", { class: "clock-running" }, button("setClock", "Start the clock", "Start the clock"));
   }
   return h(
     "span",
     { class: "clock-running" },
-    h("span", { class: "clock-pace", "data-key": "campaign-clock" }, pace(campaign.clock)),
+    h("span", { class: "clock-pace", "data-key": "root-clock" }, pace(root.clock)),
     canEdit && h("span", {}, button("setClock", "Change the clock", "Change"), button("stopClock", "Stop the clock", "Stop")),
   );
 }

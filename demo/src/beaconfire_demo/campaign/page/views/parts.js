@@ -3,6 +3,9 @@
 import { h, icon } from "../../../page/dom.js";
 import { shown } from "../sentences.js";
 
+const LEAST = 0;
+const MOST = 100;
+
 /**
  * The attributes of a thing that has an unconfirmed change.
  * @param {{isPending: (id: string) => boolean}} world @param {string} id
@@ -12,8 +15,8 @@ export function pending(world, id) {
 }
 
 /** A level, with buttons for users who may change it. */
-export function levelStepper(kind, thing, levels, canEdit) {
-  const level = levels.of(thing);
+export function levelStepper(kind, thing, canEdit) {
+  const { level } = thing;
   const button = (step, name, label) =>
     h(
       "button",
@@ -25,7 +28,7 @@ export function levelStepper(kind, thing, levels, canEdit) {
         "data-id": thing.id,
         "data-step": step,
         "aria-label": `${label} the level of ${thing.name}`,
-        disabled: !levels.canStep(thing, step),
+        disabled: level + step < LEAST || level + step > MOST,
       },
       icon(name),
     );

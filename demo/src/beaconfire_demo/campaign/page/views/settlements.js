@@ -3,8 +3,8 @@
 import { h, icon } from "../../../page/dom.js";
 import { actionButtons, levelStepper, pending, variableList } from "./parts.js";
 
-/** @param {import("../world.js").World} world @param {import("../levels.js").Levels} levels */
-export function settlementList(world, levels) {
+/** @param {import("../world.js").World} world */
+export function settlementList(world) {
   const add = (kind, action, text) => h("button", { type: "button", class: `${kind} small`, "data-action": action }, icon("add"), text);
   const buttons = h("div", { class: "section-buttons" }, add("plain", "addKingdom", "Kingdom"), add("primary", "addSettlement", "Settlement"));
   return h(
@@ -12,12 +12,12 @@ export function settlementList(world, levels) {
     { class: "settlements", "aria-labelledby": "settlements-title" },
     h("div", { class: "section-head" }, h("h2", { id: "settlements-title" }, "Settlements"), world.canEdit && buttons),
     world.settlements.size === 0 && world.kingdoms.size === 0 && h("p", { class: "card empty" }, "No settlement yet."),
-    [...world.kingdoms.values()].map((kingdom) => kingdomSection(kingdom, world, levels)),
-    restSection(world.settlementsOf(null), world, levels),
+    [...world.kingdoms.values()].map((kingdom) => kingdomSection(kingdom, world)),
+    restSection(world.settlementsOf(null), world),
   );
 }
 
-function kingdomSection(kingdom, world, levels) {
+function kingdomSection(kingdom, world) {
   const { id, name, description } = kingdom;
   const settlements = world.settlementsOf(id);
   const title = `${id}-title`;
@@ -33,19 +33,19 @@ function kingdomSection(kingdom, world, levels) {
     ),
     description && h("p", { class: "description", "data-key": `${id}-description` }, description),
     settlements.length === 0 && h("p", { class: "quiet" }, "No settlement is in this kingdom."),
-    settlements.map((settlement) => settlementCard(settlement, world, levels)),
+    settlements.map((settlement) => settlementCard(settlement, world)),
   );
 }
 
 /** The settlements without a kingdom. They need a title only beside kingdoms. */
-function restSection(settlements, world, levels) {
-  const cards = settlements.map((settlement) => settlementCard(settlement, world, levels));
+function restSection(settlements, world) {
+  const cards = settlements.map((settlement) => settlementCard(settlement, world));
   if (world.kingdoms.size === 0 || cards.length === 0) return cards;
   const head = h("header", { class: "thing-head" }, h("h3", { id: "rest-title" }, "Without a kingdom"));
   return h("section", { class: "kingdom", "data-key": "rest", "aria-labelledby": "rest-title" }, head, cards);
 }
 
-function settlementCard(settlement, world, levels) {
+function settlementCard(settlement, world) {
   const { id, name, kind, population, description, variables } = settlement;
   const structures = world.structuresOf(id);
   const add = h("button", { type: "button", class: "plain small", "data-action": "addStructure", "data-id": id }, icon("add"), "Structure");
@@ -62,7 +62,7 @@ function settlementCard(settlement, world, levels) {
     h(
       "div",
       { class: "figures" },
-      levelStepper("settlement", settlement, levels, world.canEdit),
+      levelStepper("settlement", settlement, world.canEdit),
       h("span", { class: "figure", "data-key": `${id}-population` },
         h("span", { class: "figure-name" }, "Population"),
         h("strong", {}, population.toLocaleString()),
@@ -72,12 +72,12 @@ function settlementCard(settlement, world, levels) {
     variableList(id, variables),
     structures.length > 0 &&
       h("ul", { class: "structures", "aria-label": `Structures in ${name}` },
-        structures.map((structure) => structureRow(structure, world, levels))),
+        structures.map((structure) => structureRow(structure, world))),
     world.canEdit && add,
   );
 }
 
-function structureRow(structure, world, levels) {
+function structureRow(structure, world) {
   const { id, name, type, variables } = structure;
   return h(
     "li",
@@ -85,7 +85,7 @@ function structureRow(structure, world, levels) {
     h("div", { class: "structure-words" },
       h("strong", { "data-key": `${id}-name` }, name),
       h("span", { class: "kind", "data-key": `${id}-type` }, type)),
-    levelStepper("structure", structure, levels, world.canEdit),
+    levelStepper("structure", structure, world.canEdit),
     world.canEdit && actionButtons("structure", structure),
     variableList(id, variables),
   );

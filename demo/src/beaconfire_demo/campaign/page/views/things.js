@@ -3,7 +3,7 @@
 import { duration, seconds } from "../sentences.js";
 
 /**
- * @param {"campaign" | "kingdom" | "settlement" | "structure" | "entity"} kind
+ * @param {"root" | "kingdom" | "settlement" | "structure" | "entity"} kind
  * @param {any} [thing]  the thing to edit; none for a new one
  * @param {any[]} [kingdoms]  those that a settlement may be in
  * @returns {import("../../../page/dialog.js").Field[]}
@@ -15,7 +15,7 @@ export function fieldsOf(kind, thing, kingdoms = []) {
   const level = { name: "level", label: "Level", type: "number", value: thing?.level ?? 1, min: 0, max: 100, required: true };
   const variables = { name: "variables", label: "Variables", type: "variables", value: thing?.variables };
   switch (kind) {
-    case "campaign":
+    case "root":
     case "kingdom":
       return [name, description];
     case "settlement":

@@ -1,8 +1,9 @@
 /** The activity feed: who did what, with the old and the new values. */
 
 import { h } from "../../../page/dom.js";
-import { ago, deed, fieldWord, subjectWord, valueWord } from "../words.js";
-import { avatar } from "./people.js";
+import { valueList } from "../../../page/views/values.js";
+import { ago, deed, subjectWord, valuesOf, valueWord } from "../words.js";
+import { avatar } from "../../../page/views/people.js";
 
 /** @param {{tracker: any, me: any}} shown */
 export function activity({ tracker, me }) {
@@ -18,7 +19,8 @@ export function activity({ tracker, me }) {
 /** @param {any[]} entries @param {any} tracker @param {any} me @param {{isShort?: boolean}} [options]  `isShort`: without the name of the issue */
 export function entryList(entries, tracker, me, { isShort = false } = {}) {
   if (entries.length === 0) return h("p", { class: "quiet" }, "Nothing yet.");
-  return h("ol", { class: "entries history", role: "log", "aria-live": "polite", tabindex: 0, "aria-label": "Activity" }, entries.map((entry) => row(entry, tracker, me, isShort)));
+  const list = h("ol", { class: "entries history" }, entries.map((entry) => row(entry, tracker, me, isShort)));
+  return h("div", { class: "log", role: "log", tabindex: 0, "aria-label": "Activity" }, list);
 }
 
 /** An entry in one line, for the board. */
@@ -39,27 +41,13 @@ function row(entry, tracker, me, isShort) {
     { "data-key": `entry-${id}`, class: entry.isFresh ? "fresh" : null },
     h("div", { class: "entry" }, avatar(actorId, tracker.nameOf(actorId)), h("div", { class: "entry-words" },
       h("p", { class: "entry-text" }, h("strong", {}, whoOf(entry, tracker, me)), ` ${deed(entry, tracker)} `, link),
-      changeList(entry, tracker),
+      valueList(valuesOf(entry, tracker)),
       h("time", { class: "quiet", datetime: createdAt }, ago(createdAt)))),
   );
 }
 
 function whoOf({ actorId }, tracker, me) {
   return actorId === me.id ? "You" : tracker.nameOf(actorId);
-}
-
-/** Each changed field: its old value, an arrow, and its new value. */
-function changeList({ changes }, tracker) {
-  const fields = Object.entries(changes);
-  if (fields.length === 0) return null;
-  const one = ([field, { from, to }]) =>
-    h(
-      "div",
-      { class: "change" },
-      h("dt", {}, fieldWord(field)),
-      h("dd", {}, h("span", { class: "hidden-words" }, "from "), h("del", {}, valueWord(field, from, tracker)), h("span", { class: "arrow", "aria-hidden": "true" }, "→"), h("span", { class: "hidden-words" }, " to "), h("ins", {}, valueWord(field, to, tracker))),
-    );
-  return h("dl", { class: "changes" }, fields.map(one));
 }
 
 function oldAndNew([field, { from, to }], tracker) {

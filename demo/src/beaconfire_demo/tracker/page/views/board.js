@@ -3,7 +3,7 @@
 import { h, icon } from "../../../page/dom.js";
 import { capital, priorityWord, STATUSES, statusWord } from "../words.js";
 import { entryLine } from "./activity.js";
-import { avatar } from "./people.js";
+import { avatar } from "../../../page/views/people.js";
 
 /** Chosen instead of a team. */
 const ALL = "";
@@ -51,7 +51,7 @@ function column(status, all, tracker) {
   return h(
     "section",
     { class: "column-of-issues", "aria-labelledby": title, "data-key": title, "data-status": status },
-    h("h2", { id: title, class: "column-title" }, h("span", { class: `dot dot-${status}`, "aria-hidden": "true" }), statusWord(status), h("span", { class: "count" }, h("span", { class: "hidden-words" }, "issues: "), issues.length)),
+    h("h2", { id: title, class: "column-title" }, h("span", { class: `dot dot-${status}`, "aria-hidden": "true" }), statusWord(status), h("span", { class: "count" }, h("span", { class: "unseen" }, "issues: "), issues.length)),
     h("ol", { class: "cards" }, issues.map((issue) => card(issue, tracker))),
     issues.length === 0 && h("p", { class: "quiet nothing" }, "No issue"),
   );
@@ -69,14 +69,14 @@ function card(issue, tracker) {
       { class: "card-top" },
       h("span", { class: "identifier" }, identifier),
       priorityMark(priority),
-      assigneeId && h("span", { class: "card-assignee", title: `Assigned to ${tracker.nameOf(assigneeId)}` }, h("span", { class: "hidden-words" }, `Assigned to ${tracker.nameOf(assigneeId)}`), avatar(assigneeId, tracker.nameOf(assigneeId))),
+      assigneeId && h("span", { class: "card-assignee", title: `Assigned to ${tracker.nameOf(assigneeId)}` }, h("span", { class: "unseen" }, `Assigned to ${tracker.nameOf(assigneeId)}`), avatar(assigneeId, tracker.nameOf(assigneeId))),
     ),
     h("a", { class: "card-title", href: `#/workspace/${tracker.id}/issue/${id}`, draggable: "false", "data-focus": `title-${id}` }, title),
     h(
       "div",
       { class: "card-foot" },
       project && h("span", { class: "chip" }, project),
-      commentCount > 0 && h("span", { class: "comment-count", title: `${commentCount} comments` }, h("span", { class: "hidden-words" }, "Comments: "), commentCount),
+      commentCount > 0 && h("span", { class: "comment-count", title: `${commentCount} comments` }, h("span", { class: "unseen" }, "Comments: "), commentCount),
       tracker.canEdit && statusChoice(issue),
     ),
   );

@@ -1,13 +1,13 @@
 /** The top of a workspace: its name, who is here, and the ways to its parts. */
 
 import { h, icon } from "../../../page/dom.js";
-import { presentPeople } from "./people.js";
+import { presentPeople } from "../../../page/views/people.js";
 
 const TABS = [["", "Board"], ["/plans", "Plans"], ["/activity", "Activity"], ["/members", "Members"]];
 
 /** @param {{tracker: import("../tracker.js").Tracker, place: {part: string}, presence: any, me: any}} shown */
 export function head({ tracker, place, presence, me }) {
-  const { id, name, role } = tracker.workspace;
+  const { id, name, role } = tracker.root;
   const tab = ([path, text]) =>
     h("a", { href: `#/workspace/${id}${path}`, "aria-current": place.part === path.slice(1) ? "page" : null }, text);
   return h(

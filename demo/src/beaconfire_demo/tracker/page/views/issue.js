@@ -1,10 +1,11 @@
 /** One issue: its fields, its comments, who looks at it, who types, and what was done to it. */
 
 import { h, icon } from "../../../page/dom.js";
+import { skeleton } from "../../../page/views/skeleton.js";
 import { named, people } from "../forms.js";
 import { ago, PRIORITIES, priorityWord, statusWord, STATUSES } from "../words.js";
 import { entryList } from "./activity.js";
-import { avatar, presentPeople, typingLine } from "./people.js";
+import { avatar, presentPeople, typingLine } from "../../../page/views/people.js";
 
 /** @param {{tracker: any, issue: any, presence: any, typing: readonly string[], me: any}} shown */
 export function issueDetail({ tracker, issue, presence, typing, me }) {
@@ -43,7 +44,7 @@ export function issueDetail({ tracker, issue, presence, typing, me }) {
       "aside",
       { class: "column side" },
       fieldPanel(issue, tracker),
-      h("section", { class: "card panel", "aria-labelledby": "history-title" }, h("h2", { id: "history-title" }, "History"), entryList(tracker.histories.get(id) ?? [], tracker, me, { isShort: true })),
+      h("section", { class: "card panel", "aria-labelledby": "history-title" }, h("h2", { id: "history-title" }, "History"), tracker.reading.has(id) ? skeleton("part") : entryList(tracker.histories.get(id) ?? [], tracker, me, { isShort: true })),
     ),
   );
 }
@@ -81,7 +82,7 @@ function commentPanel(issue, tracker, typing, me) {
     "section",
     { class: "card panel comments", "aria-labelledby": "comments-title" },
     h("div", { class: "section-head" }, h("h2", { id: "comments-title" }, "Comments"), h("span", { class: "quiet" }, comments.length)),
-    comments.length === 0 && h("p", { class: "quiet" }, "No comment yet."),
+    tracker.reading.has(issue.id) ? skeleton("part") : comments.length === 0 && h("p", { class: "quiet" }, "No comment yet."),
     h("ol", { class: "comment-list" }, comments.map((comment) => commentRow(comment, tracker, me))),
     typingLine(typing, tracker),
     tracker.canEdit && commentForm(issue),

@@ -2,20 +2,18 @@
 
 import { watchPresence, watchTyping } from "../../../client/people.js";
 import { difference } from "../../../page/changes.js";
-import { isContained } from "../../../page/cursors.js";
-import { closeDialogs, isDialogOpen, openForm, openQuestion } from "../../../page/dialog.js";
+import { openDeletion } from "../../../page/deletion.js";
+import { closeDialogs, isDialogOpen, openForm } from "../../../page/dialog.js";
 import { flash, h } from "../../../page/dom.js";
 import { Edits } from "../../../page/edits.js";
-import { Loading } from "../../../page/loading.js";
+import { LiveRoot } from "../../../page/live_root.js";
 import { Once } from "../../../page/once.js";
 import { showScreen } from "../../../page/screen.js";
-import { asSentence, withArticle } from "../../../page/sentences.js";
 import { memberActions, memberPanel } from "../../../page/views/members.js";
-import { failure, refusal, tryNow } from "../../../page/views/refusal.js";
-import { askWhoseStays } from "../conflict.js";
-import { bodyOf, issueFields, planFields, teamField, teamFields } from "../forms.js";
+import { bodyOf, issueFields, planFields, rootFields, teamField, teamFields } from "../forms.js";
 import { Moving } from "../moving.js";
 import { pathOf, Tracker } from "../tracker.js";
+import { fieldWord, newsOf, valueWord } from "../words.js";
 import { activity, entryLine } from "./activity.js";
 import { board } from "./board.js";
 import { head } from "./head.js";
@@ -30,22 +28,14 @@ function placeIn(id) {
 
 /**
  * @param {HTMLElement} host
- * @param {{id: string, api: import("../api.js").Api, client: import("../../../client/index.js").Client, me: any, toasts: any,
- *   go: (hash: string) => void, onError: (error: Error) => void}} page
+ * @param {import("../../../page/live_root.js").RootPage & {api: import("../api.js").Api, onError: (error: Error) => void}} page
  */
-export function workspaceView(host, { id, api, client, me, toasts, go, onError }) {
-  let isLeft = false;
-  /** @type {"loading" | "open" | "refused" | "failed"} */
-  let phase = "loading";
-  let problem = "";
+export function workspaceView(host, page) {
+  const { id, api, client, outgoing, me, toasts, onError } = page;
   let place = placeIn(id) ?? { part: "", issue: "" };
   let team = "";
-  /** The loaded state contains every event up to this cursor. */
-  let loadedUpTo = "";
   /** The key of the comment that is being written: sent again after a lost answer, it is added once. */
   let commenting = new Once();
-  /** Who has the workspace open, once it was joined. @type {ReturnType<typeof watchPresence> | null} */
-  let here = null;
   /** The opened issue: who is there, and who types. @type {{id: string, presence: any, typing: any, close: () => void} | null} */
   let opened = null;
 
@@ -53,16 +43,29 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
     moving.around(() => screen.draw());
   };
   const onChange = ({ key }) => {
-    if (phase !== "open") return;
+    if (live.phase !== "open") return;
     draw();
     if (key) flash(screen.find(key) ?? screen.find(`issue-${key}`));
   };
-  const tracker = new Tracker(api, id, onChange, () => loading.run());
-  const edits = new Edits(client, () => phase === "open" && draw());
+  const tracker = new Tracker(api, id, onChange, () => live.load());
+  /** @type {import("../../../page/outgoing.js").Showing} */
+  const showing = {
+    url: api.urlOf(id),
+    fieldWord,
+    valueWord: (field, value) => valueWord(field, value, tracker),
+    put: (kind, thing) => (kind === "root" ? tracker.putRoot(thing) : tracker.put(kind, thing)),
+  };
+  const live = new LiveRoot(page, "workspace", tracker, {
+    showing,
+    draw: () => draw(),
+    onLoaded: () => openIssue(),
+    onEvent: (event, frame) => onEvent(event, frame),
+  });
+  const edits = new Edits(client, outgoing, () => live.phase === "open" && draw());
   const moving = new Moving(host);
   const screen = showScreen(host, {
-    title: () => (phase === "open" ? (issueOf()?.identifier ?? tracker.workspace.name) : "Workspace"),
-    render,
+    title: () => live.title(issueOf()?.identifier),
+    render: () => live.body(content),
     actions: actionsOf(),
     onError,
   });
@@ -73,15 +76,12 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
 
   /** The workspace with all unconfirmed changes. */
   function shown() {
-    return edits.shown(tracker, ["issues", "projects", "cycles"]);
+    return edits.shown(tracker, ["issues", "projects", "cycles"], ["root"]);
   }
 
-  function render() {
-    if (phase === "loading") return [h("p", { class: "quiet" }, "Loading…")];
-    if (phase === "refused") return [refusal(me, { thing: "workspace", home: "My workspaces" })];
-    if (phase === "failed") return [failure("The workspace could not be loaded", problem, tryNow())];
+  function content() {
     const now = shown();
-    return [head({ tracker: now, place, presence: here?.users.getSnapshot(), me }), h("div", { class: "part", "data-key": `part-${place.part}-${place.issue}` }, partOf(now))];
+    return [head({ tracker: now, place, presence: live.presence, me }), h("div", { class: "part", "data-key": `part-${place.part}-${place.issue}` }, partOf(now))];
   }
 
   function partOf(now) {
@@ -102,89 +102,22 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
 
   // Loading and events.
 
-  const load = async () => {
-    const cursor = await tracker.load();
-    if (isLeft) return;
-    loadedUpTo = cursor ?? "";
-    problem = "";
-    phase = "open";
-    noteRole();
-    if (!subscription) subscribe(cursor);
-    openIssue();
-    draw();
-  };
-  const onFailure = (error, willRetry) => {
-    if (error.code === "signed_out") return;
-    if (!willRetry && phase === "open") return leave(noLongerMember());
-    const isNews = problem !== error.message;
-    problem = error.message;
-    if (phase !== "open") phase = willRetry ? "failed" : "refused";
-    else if (isNews) toasts.show(`Some of this may be out of date. ${problem}`, { kind: "bad" });
-    draw();
-  };
-  const loading = new Loading({ client, load, onFailure });
-  /** @type {string | undefined} */
-  let noted;
-  /** Show a notice if the role differs from the one that the page last showed. */
-  const noteRole = () => {
-    const { role, name } = tracker.workspace;
-    if (noted !== undefined && noted !== role) {
-      closeDialogs();
-      toasts.show(`You are now ${withArticle(role)} of ${name}.`);
-    }
-    noted = role;
-  };
-  const leave = (text) => {
-    if (isLeft) return;
-    isLeft = true;
-    closeDialogs();
-    toasts.show(text, { kind: "bad", ms: 10_000 });
-    go("#/");
-  };
-  const noLongerMember = () => `You are no longer a member of ${tracker.workspace.name}.`;
   const onEvent = async (event, frame) => {
     const { type, payload } = event;
     if (type === "activity.created" && payload.kind === "workspace" && payload.action === "deleted") {
-      return leave(`${tracker.workspace.name} was deleted.`);
+      return live.leave(`${tracker.root.name} was deleted.`);
     }
-    if (isContained(frame.offset, loadedUpTo)) return;
-    await tracker.follow(event);
-    tell(event);
+    if (!live.contains(frame)) {
+      await tracker.follow(event);
+      tell(event);
+    }
+    return type.endsWith("activity.created") ? newsOf(payload, tracker) : undefined;
   };
   /** A notice about what concerns this user. */
   const tell = ({ type, payload }) => {
     if (type !== "issue.activity.created" || payload.actorId === me.id) return;
     if (payload.changes.assigneeId?.to === me.id) toasts.show(`${entryLine(payload, tracker, me)}.`);
   };
-  /** @type {import("../../../client/index.js").Subscription | undefined} */
-  let subscription;
-  /** @param {string | null} cursor  of the loaded state: changes between loading and subscribing are restored */
-  const subscribe = (cursor) => {
-    const handlers = {
-      onEvent,
-      onReady: () => cursor === null && loading.run(), // loaded before the stream existed: there is no cursor to continue from
-      onResync: () => {
-        loadedUpTo = ""; // perhaps another stream, with new offsets
-        toasts.show("Some changes may be missing. Everything is loaded again.");
-        loading.run();
-      },
-      onLeft: ({ reason }) => reason === "lease_expired" || leave(noLongerMember()), // else the client joins again
-      onError: (error, { willRetry }) => {
-        if (willRetry) return;
-        if (error.code === "forbidden") return leave(noLongerMember());
-        toasts.show(`You do not see other users' changes here. ${asSentence(error.message)}`, { kind: "bad", ms: 0 });
-      },
-    };
-    subscription = client.subscribe(`workspace:${id}`, handlers, { cursor });
-    here = watchPresence(client, `workspace:${id}`);
-    here.users.subscribe(draw);
-  };
-  const offRole = client.on("role", ({ root, role }) => {
-    if (root !== `workspace:${id}` || phase !== "open") return;
-    tracker.setRole(role);
-    noteRole();
-  });
-
   // The opened issue.
 
   /** Join the room of the issue that is shown, and leave the one before. */
@@ -222,63 +155,31 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
 
   // Changes.
 
-  /**
-   * Change a thing: it is shown at once, and undone if it is refused. If another user changed the same fields, ask whose
-   * values shall stay.
-   */
-  async function change(kind, thing, changes, from) {
-    let revision = from ?? tracker.thing(kind, thing.id)?.revision;
-    for (;;) {
-      try {
-        return await edits.make(thing.id, changes, async () => {
-          const { thing: now, mark } = await api.update(id, pathOf[kind](thing), changes, revision);
-          tracker.put(kind, now);
-          return { mark };
-        });
-      } catch (error) {
-        const { current, conflicts = [] } = error.details ?? {};
-        if (!current) throw undone(thing, error);
-        tracker.put(kind, current);
-        if (isLeft) return undefined;
-        const title = `${current.identifier ?? current.name} was changed`;
-        if (!(await askWhoseStays({ title, fields: conflicts, current, mine: changes, tracker }))) return undefined;
-        revision = current.revision;
-      }
+  /** Change fields. They are shown at once, kept without a connection, and undone if they are refused. */
+  async function change(kind, thing, changes, revision = thing.revision) {
+    try {
+      await outgoing.change({ kind, id: thing.id, url: api.urlOf(id, kind === "root" ? "" : pathOf[kind](thing)), changes, revision });
+    } catch (error) {
+      toasts.show(`Your change to ${thing.identifier ?? thing.name} was undone. ${error.message}`, { kind: "bad" });
     }
-  }
-
-  function undone(thing, error) {
-    if (error.code === "signed_out") return error;
-    error.message = `Your change to ${thing.identifier ?? thing.name} was undone. ${error.message}`;
-    return error;
   }
 
   async function create(kind, path, values, key) {
     const { thing, mark } = await api.create(id, path, values, key);
     tracker.put(kind, thing);
-    await edits.make(thing.id, {}, async () => ({ mark }));
+    await edits.make(thing.id, async () => ({ mark }));
     return thing;
   }
 
-  /** Ask before a thing is deleted. If it changed in the meantime, ask again about its current state. */
   function remove(kind, thing, { title, text }) {
-    let { revision } = thing;
-    openQuestion({
+    openDeletion({
       title,
       text,
-      submit: "Delete",
-      onSubmit: async () => {
-        try {
-          await api.remove(id, pathOf[kind](thing), revision);
-        } catch (error) {
-          const { current } = error.details ?? {};
-          if (!current) throw error;
-          revision = current.revision;
-          tracker.put(kind, current);
-          throw new Error("This was changed in the meantime. Delete again if you still want to.");
-        }
-        tracker.drop(kind, thing);
-      },
+      revision: thing.revision,
+      remove: (revision) => api.remove(id, pathOf[kind](thing), revision),
+      keep: (current) => tracker.put(kind, current),
+      onDone: () => tracker.drop(kind, thing),
+      view: showing,
     });
   }
 
@@ -289,7 +190,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
       fields,
       onSubmit: (typed) => {
         const changes = difference(thing, bodyOf(typed));
-        if (Object.keys(changes).length > 0) void change(kind, thing, changes, thing.revision).catch(onError);
+        if (Object.keys(changes).length > 0) void change(kind, thing, changes);
       },
     });
   }
@@ -303,7 +204,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
       openForm({ title, submit: "Create", fields, onSubmit: (values) => send(bodyOf(values), once) });
     };
     return {
-      reload: () => loading.run(),
+      ...live.actions,
       chooseTeam: (select) => {
         team = select.value;
         draw();
@@ -318,7 +219,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
       addPlan: ({ dataset: { kind } }) =>
         form(`New ${kind}`, planFields(kind), (values, once) => create(kind, `${kind}s`, values, once.keyFor(values))),
       editPlan: (element) => {
-        const plan = planAt(element);
+        const plan = edits.over(planAt(element));
         edit(element.dataset.kind, plan, `Edit ${plan.name}`, planFields(element.dataset.kind, plan));
       },
       removePlan: (element) => {
@@ -326,7 +227,7 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
         remove(element.dataset.kind, plan, { title: `Delete ${plan.name}?`, text: "Its issues stay. This cannot be undone." });
       },
       editIssue: (element) => {
-        const issue = issueAt(element);
+        const issue = edits.over(issueAt(element));
         edit("issue", issue, `Edit ${issue.identifier}`, issueFields(tracker, issue));
       },
       removeIssue: (element) => {
@@ -357,37 +258,23 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
       },
       removeComment: (element) => remove("comment", commentAt(element), { title: "Delete this comment?", text: "This cannot be undone." }),
       older: () => tracker.readOlder(),
-      editWorkspace: () => {
-        const { workspace } = tracker;
-        openForm({
-          title: "Edit the workspace",
-          submit: "Save",
-          fields: [
-            { name: "name", label: "Name", value: workspace.name, required: true, maxlength: 200 },
-            { name: "description", label: "Description", type: "textarea", value: workspace.description, maxlength: 10_000 },
-          ],
-          onSubmit: async (values) => {
-            const changes = difference(workspace, values);
-            tracker.putWorkspace((await api.updateWorkspace(id, changes, workspace.revision)).thing);
-          },
-        });
-      },
+      editWorkspace: () => edit("root", edits.over(tracker.root), "Edit the workspace", rootFields(edits.over(tracker.root))),
       ...memberActions({ id, api, world: tracker, thing: "workspace", reload: () => tracker.loadMembers() }),
     };
   }
 
   const offDrag = moving.onDrop((issueId, status) => {
     const issue = tracker.issues.get(issueId);
-    if (issue && edits.over(issue).status !== status && !isDialogOpen()) change("issue", issue, { status }).catch(onError);
+    if (issue && edits.over(issue).status !== status && !isDialogOpen()) void change("issue", issue, { status });
   });
   host.addEventListener("input", onInput);
   host.addEventListener("keydown", onKey);
-  loading.run();
+  live.load();
   return {
     /** Show another part of the same workspace. Returns whether the address is one of this workspace. */
     follow() {
       const next = placeIn(id);
-      if (next === null || isLeft) return false;
+      if (next === null || live.isLeft) return false;
       place = next;
       openIssue();
       closeDialogs();
@@ -397,16 +284,12 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
       return true;
     },
     close() {
-      isLeft = true;
+      live.close();
+      edits.close();
       opened?.close();
-      loading.close();
-      subscription?.unsubscribe();
-      here?.close();
-      offRole();
       offDrag();
       host.removeEventListener("input", onInput);
       host.removeEventListener("keydown", onKey);
-      closeDialogs();
     },
   };
 }

@@ -1,6 +1,7 @@
 /** The top of a workspace: its name, who is here, and the bell. */
 
 import { h, icon } from "../../../page/dom.js";
+import { presentPeople } from "../../../page/views/people.js";
 
 const STATUSES = { online: "Online", away: "Away", busy: "Busy" };
 
@@ -9,7 +10,7 @@ const STATUSES = { online: "Online", away: "Away", busy: "Busy" };
  * @param {{me: {id: string}, presence: any, status: string, isOpen: boolean}} page  `isOpen`: whether the notifications are shown
  */
 export function headline(room, { me, presence, status, isOpen }) {
-  const { name, description, role } = room.workspace;
+  const { name, description, role } = room.root;
   return h(
     "div",
     { class: "root-head" },
@@ -21,7 +22,7 @@ export function headline(room, { me, presence, status, isOpen }) {
       description && h("p", { class: "description" }, description),
       h("p", { class: "role-line" }, h("span", { class: `role role-${role}` }, role), roleNote(role)),
     ),
-    h("div", { class: "here" }, whoIsHere(room, me, presence), ownStatus(status), bell(room.unread.length, isOpen)),
+    h("div", { class: "here" }, presentPeople(presence, room, me, "Here now"), ownStatus(status), bell(room.unread.length, isOpen)),
   );
 }
 
@@ -32,27 +33,6 @@ function roleNote(role) {
     viewer: "You see everything, and may write in the chat.",
   };
   return h("span", { class: "quiet" }, notes[role]);
-}
-
-function whoIsHere(room, me, presence) {
-  if (!presence) return null;
-  const one = ({ userId, status }) => {
-    const name = room.nameOf(userId, me.id);
-    return h(
-      "li",
-      { "data-key": `here-${userId}`, class: `avatar face face-${status}`, title: `${name}: ${STATUSES[status] ?? status}` },
-      h("span", { "aria-hidden": "true" }, room.nameOf(userId).slice(0, 1)),
-      h("span", { class: "unseen" }, `${name}, ${STATUSES[status] ?? status}`),
-    );
-  };
-  const others = presence.count - presence.users.length;
-  return h(
-    "div",
-    { class: "faces" },
-    h("span", { class: "quiet", "data-key": "here-count" }, `${presence.count} here`),
-    h("ul", { class: "face-list", "aria-label": "Who is here" }, presence.users.slice(0, 8).map(one)),
-    others > 0 && h("span", { class: "quiet" }, `and ${others} more`),
-  );
 }
 
 function ownStatus(status) {

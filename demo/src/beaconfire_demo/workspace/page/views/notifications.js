@@ -16,7 +16,7 @@ export function notificationPanel(room) {
       room.unread.length > 0 && h("button", { type: "button", class: "plain small", "data-action": "markAllRead" }, "Mark all as read"),
     ),
     all.length === 0 && h("p", { class: "quiet" }, "Nothing yet. You hear of requests that you can decide, and of decisions about yours."),
-    h("ul", { class: "notes", role: "log", "aria-live": "polite" }, all.map((one) => row(one, room))),
+    h("div", { class: "notes", role: "log", tabindex: 0, "aria-labelledby": "notifications-title" }, h("ul", {}, all.map((one) => row(one, room)))),
   );
 }
 
@@ -31,7 +31,7 @@ function row({ id, title, body, createdAt, readAt, workspaceId, link }, room) {
       { class: "note-buttons" },
       isHere && h("button", { type: "button", class: "plain small", "data-action": "showApproval", "data-id": link, "data-note": id }, "Show"),
       workspaceId !== room.id && h("a", { class: "button small", href: `#/workspace/${workspaceId}` }, "Open"),
-      !readAt && h("button", { type: "button", class: "plain small", "data-action": "markRead", "data-id": id, "aria-label": `Mark “${title}” as read` }, "Mark as read"),
+      !readAt && h("button", { type: "button", class: "plain small", "data-action": "markRead", "data-id": id, "aria-label": `Mark as read: ${title}` }, "Mark as read"),
     ),
   );
 }

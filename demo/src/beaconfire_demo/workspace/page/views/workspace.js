@@ -1,17 +1,15 @@
 /** One live workspace: what it shows, what a user can do, and what happens on events. */
 
-import { keepStatus, watchPresence, watchTyping } from "../../../client/people.js";
+import { keepStatus, watchTyping } from "../../../client/people.js";
 
-import { isContained } from "../../../page/cursors.js";
-import { closeDialogs, openForm, openQuestion } from "../../../page/dialog.js";
+import { openForm, openQuestion } from "../../../page/dialog.js";
 import { flash, h } from "../../../page/dom.js";
-import { Loading } from "../../../page/loading.js";
+import { LiveRoot } from "../../../page/live_root.js";
 import { Once } from "../../../page/once.js";
 import { showScreen } from "../../../page/screen.js";
-import { asSentence, withArticle } from "../../../page/sentences.js";
 import { memberActions, memberPanel } from "../../../page/views/members.js";
-import { failure, refusal, tryNow } from "../../../page/views/refusal.js";
 import { CHAT, Room } from "../room.js";
+import { newsOf } from "../news.js";
 import { agentPanel, STATUSES } from "./agents.js";
 import { approvalList } from "./approvals.js";
 import { chatPanel } from "./chat.js";
@@ -20,34 +18,37 @@ import { notificationPanel } from "./notifications.js";
 
 /**
  * @param {HTMLElement} host
- * @param {{id: string, api: import("../api.js").Api, client: import("../../../client/index.js").Client, me: any, toasts: any,
- *   go: (hash: string) => void, onError: (error: Error) => void}} page
+ * @param {import("../../../page/live_root.js").RootPage & {api: import("../api.js").Api, onError: (error: Error) => void}} page
  */
-export function workspaceView(host, { id, api, client, me, toasts, go, onError }) {
-  const room = new Room(api, id);
-  /** @type {"loading" | "open" | "refused" | "failed"} */
-  let phase = "loading";
-  let problem = "";
-  let isLeft = false;
-  /** The loaded state contains every event up to this cursor. */
-  let loadedUpTo = "";
-  const shown = { notifications: false, allDecided: false, status: "online", forgetStatus: () => {} };
-  /** @type {ReturnType<typeof follow> | undefined} */
-  let live;
-
+export function workspaceView(host, page) {
+  const { id, api, client, me, toasts, onError } = page;
+  const room = new Room(api, id, () => draw(), () => live.load());
+  const shown = { notifications: false, allDecided: false, status: "online" };
+  /** Who types in the chat, once the workspace was joined. @type {ReturnType<typeof watchTyping> | undefined} */
+  let typing;
+  const live = new LiveRoot(page, "workspace", room, {
+    showing: null, // no fields can be edited here
+    draw: () => draw(),
+    onOpen: (cursor) => {
+      typing = watchTyping(client, `${live.room}/chat:${CHAT}`);
+      typing.users.subscribe(draw);
+      live.followAlso(`user:${me.id}`, hearOwn, cursor, ["notification.new", "notification.read"]);
+    },
+    onEvent: (event, frame) => onEvent(event, frame),
+  });
   const screen = showScreen(host, {
-    title: () => (phase === "open" ? titleOf(room) : "Workspace"),
-    render: () => bodyOf(phase, { room, me, problem, shown, live }),
+    title: () => live.title(titleOf(room)),
+    render: () => live.body(() => content({ room, me, shown, presence: live.presence, typing })),
     actions: {
-      ...actionsOf({ api, room, me, client, toasts, shown, draw: () => draw(), typing: () => live?.typing, find: (key) => screen.find(key) }),
-      ...memberActions({ id, api, world: room, thing: "workspace", reload: () => reloadMembers() }),
-      reload: () => loading.run(),
+      ...actionsOf({ api, room, me, client, toasts, shown, draw: () => draw(), typing: () => typing, find: (key) => screen.find(key) }),
+      ...memberActions({ id, api, world: room, thing: "workspace", reload: () => room.loadMembers() }),
+      ...live.actions,
     },
     onError,
   });
   /** Draw, and keep the chat at its end if the user reads there. */
   const draw = () => {
-    if (isLeft) return;
+    if (live.isLeft) return;
     const before = screen.find("messages");
     const isAtEnd = !before || before.scrollHeight - before.scrollTop - before.clientHeight < 40;
     screen.draw();
@@ -55,107 +56,30 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
     if (isAtEnd && after) after.scrollTop = after.scrollHeight;
   };
 
-  const load = async () => {
-    const cursor = await room.load();
-    if (isLeft) return;
-    loadedUpTo = cursor ?? "";
-    problem = "";
-    phase = "open";
-    live ??= follow(cursor);
+  const onEvent = async (event, frame) => {
+    if (event.type === "member_changed") return void (await room.loadMembers());
+    const news = newsOf(event, room);
+    if (live.contains(frame)) return news;
+    room.apply(event);
+    if (event.type === "chat.message" && event.payload.senderId === me.id) room.confirm(event.payload.text);
     draw();
+    if (event.type === "agent.status.changed") flash(screen.find(`${event.payload.agentId}-words`));
+    return news;
   };
-  const onFailure = (error, willRetry) => {
-    if (error.code === "signed_out") return;
-    if (!willRetry && phase === "open") return leave();
-    const isNews = problem !== error.message;
-    problem = error.message;
-    if (phase !== "open") phase = willRetry ? "failed" : "refused";
-    else if (isNews) toasts.show(`Some of this may be out of date. ${problem}`, { kind: "bad" });
-    draw();
-  };
-  const loading = new Loading({ client, load, onFailure });
-
-  const reloadMembers = async () => {
-    try {
-      await room.loadMembers();
-      draw();
-    } catch {
-      loading.run(); // until it works
-    }
-  };
-
-  function leave() {
-    if (isLeft) return;
-    isLeft = true;
-    toasts.show(`You are no longer a member of ${room.workspace.name}.`, { kind: "bad", ms: 10_000 });
-    go("#/");
-  }
-
-  /** Hear everything after the cursor of the loaded state. */
-  function follow(cursor) {
-    const onEvent = (event, frame) => {
-      if (event.type === "member_changed") return void reloadMembers();
-      if (isContained(frame.offset, loadedUpTo)) return;
-      room.apply(event);
-      if (event.type === "chat.message" && event.payload.senderId === me.id) room.confirm(event.payload.text);
-      draw();
-      if (event.type === "agent.status.changed") flash(screen.find(`${event.payload.agentId}-words`));
-    };
-    const onResync = () => {
-      loadedUpTo = ""; // perhaps another stream, with new offsets
-      toasts.show("Some changes may be missing. Everything is loaded again.");
-      loading.run();
-    };
-    const refused = (error, { willRetry }) => {
-      if (willRetry) return;
-      if (error.code === "forbidden") return leave();
-      toasts.show(`You do not see other users' changes here. ${asSentence(error.message)}`, { kind: "bad", ms: 0 });
-    };
-    const onReady = () => cursor === null && loading.run(); // loaded before the stream existed
-    const onLeft = ({ reason }) => reason === "lease_expired" || leave(); // else the client joins again
-    const handlers = { onEvent, onReady, onResync, onLeft, onError: refused };
-    const workspace = client.subscribe(`workspace:${id}`, handlers, { cursor });
-    const present = watchPresence(client, `workspace:${id}`);
-    const own = client.subscribe(`user:${me.id}`, { onEvent: hearOwn, onResync }, { cursor, types: ["notification.new", "notification.read"] });
-    const typing = watchTyping(client, `workspace:${id}/chat:${CHAT}`);
-    const offs = [present.users.subscribe(draw), typing.users.subscribe(draw), client.on("role", onRole)];
-    return {
-      presence: present.users,
-      typing,
-      close() {
-        for (const off of offs) off();
-        shown.forgetStatus();
-        if (shown.status !== "online") keepStatus(client, "online")(); // says it once
-        present.close();
-        typing.close();
-        workspace.unsubscribe();
-        own.unsubscribe();
-      },
-    };
-  }
 
   function hearOwn(event, frame) {
-    if (isContained(frame.offset, loadedUpTo)) return;
+    if (live.contains(frame)) return;
     room.apply(event);
     if (event.type === "notification.new") toasts.show(event.payload.title);
     draw();
   }
 
-  function onRole({ root, role }) {
-    if (root !== `workspace:${id}`) return;
-    room.workspace = { ...room.workspace, role };
-    closeDialogs();
-    toasts.show(`You are now ${withArticle(role)} of ${room.workspace.name}.`);
-    draw();
-  }
-
-  loading.run();
+  live.load();
   return {
     close() {
-      isLeft = true;
-      loading.close();
-      live?.close();
-      closeDialogs();
+      live.close();
+      if (shown.status !== "online") keepStatus(client, "online");
+      typing?.close();
     },
   };
 }
@@ -163,21 +87,18 @@ export function workspaceView(host, { id, api, client, me, toasts, go, onError }
 /** The number of waiting approvals is in the title, so that it can be seen on the tab. */
 function titleOf(room) {
   const waiting = room.sorted.pending.length;
-  return waiting > 0 ? `(${waiting}) ${room.workspace.name}` : room.workspace.name;
+  return waiting > 0 ? `(${waiting}) ${room.root?.name}` : room.root?.name;
 }
 
-function bodyOf(phase, { room, me, problem, shown, live }) {
-  if (phase === "loading") return [h("p", { class: "quiet" }, "Loading…")];
-  if (phase === "refused") return [refusal(me, { thing: "workspace", home: "My workspaces" })];
-  if (phase === "failed") return [failure("The workspace could not be loaded", problem, tryNow())];
+function content({ room, me, shown, presence, typing }) {
   const { status, notifications: isOpen, allDecided } = shown;
   return [
-    headline(room, { me, presence: live?.presence.getSnapshot(), status, isOpen }),
+    headline(room, { me, presence, status, isOpen }),
     h(
       "div",
       { class: "columns" },
       h("div", { class: "column" }, isOpen && notificationPanel(room), approvalList(room, me, allDecided), agentPanel(room)),
-      h("aside", { class: "column side" }, chatPanel(room, me, live?.typing.users.getSnapshot() ?? []), memberPanel(room, me)),
+      h("aside", { class: "column side" }, chatPanel(room, me, typing?.users.getSnapshot() ?? []), memberPanel(room, me)),
     ),
   ];
 }
@@ -306,8 +227,7 @@ function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find })
 
     setStatus: (select) => {
       shown.status = select.value;
-      shown.forgetStatus();
-      shown.forgetStatus = keepStatus(client, select.value);
+      keepStatus(client, select.value);
       draw();
     },
     showAll: () => {
