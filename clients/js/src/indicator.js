@@ -57,6 +57,7 @@ export function mountIndicator(element, client, { isSignedIn = () => true, descr
     const face = faceOf(client, describe);
     element.hidden = !isSignedIn();
     element.dataset["look"] = face.look;
+    element.dataset["state"] = client.state;
     text.textContent = face.text;
     retry.hidden = !face.mayRetry;
     clearTimeout(timer);
