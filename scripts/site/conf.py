@@ -68,7 +68,7 @@ def pages(patterns: list[str]) -> list[str]:
 
 def toctree(names: list[str], caption: str = "") -> str:
     """A list of pages that only the navigation shows."""
-    options = [":hidden:", *([f":caption: {caption}"] if caption else [])]
+    options = [":hidden:", ":titlesonly:", *([f":caption: {caption}"] if caption else [])]
     return "\n".join(["", "```{toctree}", *options, "", *(f"/{name.removesuffix('.md')}" for name in names), "```", ""])
 
 
