@@ -87,6 +87,9 @@ class Settings(FileSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The lowest level that is logged"
     )
+    access_log: bool = Field(
+        False, description="Whether to log each HTTP request: route, status, duration, and no id, address or token"
+    )
     log_format: Literal["json", "console"] = Field("json", description="`json` for machines, `console` for people")
 
     @field_validator("*", mode="before")

@@ -126,6 +126,7 @@ def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.A
     app.on_response_prepare.append(_harden)
     app.on_response_prepare.append(_share)
     app[_ALLOWED_ORIGINS] = frozenset(settings.allowed_origins)
+    app[_LOGS_ACCESS] = settings.access_log
     app[READY] = ready
     _add_health(app)
     return app
@@ -283,6 +284,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods without effects (RFC 9110 §9.2.1). Every request with another method is logged."""
 _ALLOWED_ORIGINS: web.AppKey[frozenset[str]] = web.AppKey("allowed_origins", frozenset)
+_LOGS_ACCESS: web.AppKey[bool] = web.AppKey("logs_access", bool)
 _DEFAULT_RULE = CrossOrigin()
 _BODY: web.RequestKey[bytes] = web.RequestKey("body", bytes)
 _CORRELATION: web.RequestKey[str] = web.RequestKey("correlation_id", str)
@@ -379,8 +381,23 @@ async def _measure(request: web.Request, handler: Handler) -> web.StreamResponse
         raise
     finally:
         # Other methods and paths are a caller's to choose, and each would be a time series of its own.
-        method = request.method if request.method in _METHODS else "other"
-        REQUESTS.labels(method, _route_of(request), status).observe(time.perf_counter() - started)
+        method, route = request.method if request.method in _METHODS else "other", _route_of(request)
+        took_s = time.perf_counter() - started
+        REQUESTS.labels(method, route, status).observe(took_s)
+        if request.config_dict[_LOGS_ACCESS]:
+            _log_access(request, method, route, status, took_s)
+
+
+def _log_access(request: web.Request, method: str, route: str, status: int, took_s: float) -> None:
+    """Log a request without anything that its sender chose: the path and the query may contain ids and tokens."""
+    log.info(
+        "served a request",
+        method=method,
+        route=route,
+        status=status,
+        duration_ms=round(took_s * 1000, 1),
+        correlation_id=request.get(_CORRELATION),
+    )
 
 
 def _route_of(request: web.Request) -> str:
