@@ -106,3 +106,12 @@ def body(*, id_: str, type_: str, version: int, payload: str | Mapping[str, Any]
 def compact(value: Mapping[str, Any]) -> bytes:
     """Return JSON as it is stored: UTF-8, without white space."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def correlation_of(message: bytes) -> str | None:
+    """Return the correlation id in an event's JSON, None if there is none."""
+    try:
+        found = json.loads(message)["metadata"].get("correlationId")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None

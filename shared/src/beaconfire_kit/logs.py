@@ -96,6 +96,11 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
+def is_debugging() -> bool:
+    """Return whether lines of the level `debug` are logged. Ask it before fields are made that cost something."""
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
 def rename_reserved_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Rename a caller's fields that collide with fields of every line: `service` becomes `service_`."""
     for name in RESERVED & fields.keys():

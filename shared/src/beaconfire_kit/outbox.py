@@ -23,16 +23,21 @@ from sqlalchemy import Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from beaconfire_kit import logs
 from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.database import Database, DatabaseAway
 from beaconfire_kit.envelope import Envelope
 from beaconfire_kit.lease import LEASE, Lease
 from beaconfire_kit.position import Position
 
+log = logs.get(__name__)
+
 LOOK_S = 0.03
 AWAITED_S = 1.0
 """How long another process is taken to wait for the cursor of an event that it announced."""
 REMEMBERED = 10_000
+LOGGED = 10
+"""Ids of events in the log line of a change. A bulk has more, and their correlation id finds them."""
 
 
 class AddedRow(NamedTuple):
@@ -86,6 +91,7 @@ class Outbox:
             for one in envelopes
         ]
         ids = (await tx.execute(self._insert, values)).scalars()
+        _log_change(envelopes)
         return [AddedRow(id_, **row) for id_, row in zip(ids, values, strict=True)]  # type: ignore[arg-type]
 
     def wake(self, added: Added = ()) -> None:
@@ -162,3 +168,18 @@ class Outbox:
             offset = await connection.scalar(query)
         if offset is not None:
             self.remember(event_id, self.position.acknowledged(offset, life))
+
+
+def _log_change(envelopes: Sequence[Envelope]) -> None:
+    """Log one line for a change, which names its events and the request that caused them.
+
+    The transaction is still open. If it fails, the request is answered with an error, which is logged, too.
+    """
+    first, events = envelopes[0], [one.message_id for one in envelopes[:LOGGED]]
+    log.info(
+        "wrote events to the outbox",
+        events=events,
+        count=len(envelopes),
+        subject=first.subject,
+        correlation_id=first.metadata.correlation_id,
+    )

@@ -1,6 +1,5 @@
 """The outbox's table, and what operators ask of it: which events wait, which were refused, send or drop those."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from beaconfire_kit import lease
 from beaconfire_kit.database import UtcDateTime
+from beaconfire_kit.envelope import correlation_of
 from beaconfire_kit.lease import Holder
 from beaconfire_kit.subjects import root_name
 
@@ -208,15 +208,6 @@ def _is_wanted(row: Row[Any], event_id: str | None, offset: int | None, correlat
     if row.event_id == event_id or (offset is not None and row.stream_offset == offset):
         return True
     return correlation_id is not None and correlation_of(row.body) == correlation_id
-
-
-def correlation_of(body: bytes) -> str | None:
-    """Return the correlation id in an event's JSON."""
-    try:
-        found = json.loads(body)["metadata"].get("correlationId")
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return None
-    return found if isinstance(found, str) else None
 
 
 async def _written(connection: AsyncConnection, rows: Table, row: Row[Any]) -> Written:

@@ -35,6 +35,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beaconfire_kit import atomic_batch, broker, logs, lookup, metrics
 from beaconfire_kit.database import DatabaseAway
+from beaconfire_kit.envelope import correlation_of
 from beaconfire_kit.outbox import Added, AddedRow, Outbox
 from beaconfire_kit.outbox_marks import Mark, Marks
 from beaconfire_kit.outbox_table import Waiting, first_pair, root_of, survey
@@ -156,6 +157,7 @@ class Relay:
         self._no_batch_until = 0.0
         self._finding = asyncio.Lock()
         self._acknowledged_at = time.monotonic()
+        self._is_debugging = logs.is_debugging()
         self._reason = ""
         self._waits = Waiting()
         self._forget_at = 0.0
@@ -527,6 +529,9 @@ class Relay:
         if offset is not None:
             STORED_AFTER.observe(max(0.0, (now - row.created_at).total_seconds()))
             self.outbox.remember(row.event_id, self.outbox.position.acknowledged(offset, life))
+            if self._is_debugging:
+                cause = correlation_of(row.body)
+                log.debug("the stream has an event", event_id=row.event_id, offset=offset, correlation_id=cause)
         self._marks.add(Mark(row.id, now, offset, refused))
 
     def _not_acknowledged(self, root: str, began: float, reason: str) -> None:

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from beaconfire_kit import broker
 from beaconfire_kit.broker import MESSAGE_NOT_FOUND, STREAM
-from beaconfire_kit.outbox_table import correlation_of
+from beaconfire_kit.envelope import correlation_of
 
 AT_ONCE = 200
 """Messages asked for at the same time in a search."""

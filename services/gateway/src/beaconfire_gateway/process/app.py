@@ -37,7 +37,7 @@ from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.stream.catalogue_revisions import CatalogueRevisions
 from beaconfire_gateway.stream.check_schedule import SILENCE_S
 from beaconfire_gateway.stream.deadletters import DeadLetters
-from beaconfire_gateway.stream.delivery import Delivery
+from beaconfire_gateway.stream.delivery import Delivery, telling
 from beaconfire_gateway.stream.history import History
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.stream.repair import YOUNG_S
@@ -268,7 +268,7 @@ class _Process:
             nc,
             reader,
             revisions,
-            deliver=delivery.deliver,
+            deliver=telling(delivery.deliver) if logs.is_debugging() else delivery.deliver,
             on_state=lambda alive: gateway.set_degraded(not alive),
             on_epoch=gateway.begin,
             on_gap=gateway.lose,

@@ -22,6 +22,7 @@ from beaconfire_kit import logs, metrics
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.checking import CheckedEvent
 from beaconfire_kit.cursor import Cursor
+from beaconfire_kit.envelope import correlation_of
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import AccessRevoked, MemberChanged
 from beaconfire_kit.invalid_event import InvalidEvent
@@ -261,6 +262,21 @@ class Delivery:
             detail=error.detail,
         )
         self._set_aside(error, subject, body, cursor)
+
+
+def telling(deliver: Callable[[int, Stored], None]) -> Callable[[int, Stored], None]:
+    """Return `deliver` with a line in the log for each event.
+
+    Use it only for the level `debug`, because it parses each event again.
+    """
+
+    def tell(offset: int, stored: Stored) -> None:
+        deliver(offset, stored)
+        if stored.subject not in NOT_EVENTS:
+            cause = correlation_of(stored.body)
+            log.debug("delivered an event", offset=offset, subject=stored.subject[:200], correlation_id=cause)
+
+    return tell
 
 
 def _read(cls: type[A], event: CheckedEvent) -> A:
