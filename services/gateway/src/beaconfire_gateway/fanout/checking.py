@@ -8,7 +8,7 @@ from functools import lru_cache
 from time import monotonic
 
 from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.fanout.route import Routes
+from beaconfire_gateway.fanout.route import Route, Routes
 from beaconfire_kit.broker import ANCHOR, CATALOGUE, EPHEMERAL_PREFIX, TICK
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.timeline import Timeline
@@ -53,8 +53,8 @@ class Checker:
         self.timeline = timeline
         self.routes = Routes()
 
-    def check(self, epoch: str, offset: int, stored: Stored) -> Entry:
-        """Return the entry of an event of the stream with this epoch.
+    def check(self, epoch: str, offset: int, stored: Stored, route: Route | None = None) -> Entry:
+        """Return the entry of an event of the stream with this epoch. `route` is that of its subject, if it is known.
 
         Raises InvalidEvent if the message is not a valid event of its subject.
         """
@@ -65,7 +65,7 @@ class Checker:
         event = catalogue.checker.check(subject, body)
         return Entry(
             offset,
-            self.routes[subject],
+            route or self.routes[subject],
             body if "id" in event.message else _with_id(body, offset),
             monotonic(),
             epoch,

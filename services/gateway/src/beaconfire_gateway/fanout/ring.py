@@ -108,8 +108,9 @@ class Ring:
         self._first += 1
         self.bytes -= gone.size
         gone.keeper = None
-        self.gone_unchecked += not gone.is_checked
-        if not gone.is_refused:
+        if not gone.type:  # it was refused, or nobody has checked it
+            self.gone_unchecked += not gone.is_checked
+        if gone.type or not gone.is_refused:
             self._left.append((gone.offset, gone.route))
         self.floor = gone.offset
         if self._first > 1024 and self._first * 2 > len(self._entries):

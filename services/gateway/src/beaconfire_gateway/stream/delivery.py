@@ -169,10 +169,14 @@ class Delivery:
 
     def _deliver(self, offset: int, stored: Stored) -> None:
         gateway = self._gateway
-        route = self._find_route(stored.subject)
+        route: Route | None
+        try:
+            route = self._checker.routes[stored.subject]
+        except InvalidSubject:  # it cannot have events
+            route = None
         if route is None or route.is_of_access:
             try:
-                entry = self._check(offset, stored)
+                entry = self._checker.check(gateway.epoch, offset, stored)
                 # Before the event itself is queued, so that a session that loses a room does not hear it.
                 self._change_access(self._checker.timeline.at(offset).check(stored.subject, stored.body))
             except InvalidEvent:
@@ -180,7 +184,7 @@ class Delivery:
                     self._access.doubt(route.rooms[-1].pair.id)
                 raise
         elif stored.has_ttl or gateway.hub.is_heard(route.subject, route.rooms):
-            entry = self._check(offset, stored)
+            entry = self._checker.check(gateway.epoch, offset, stored, route)
         else:
             now = time.monotonic()
             gateway.ring.append(Entry(offset, route, stored.body, now, epoch=gateway.epoch, unchecked=self._unchecked))
@@ -223,16 +227,6 @@ class Delivery:
         if self._gateway.attendance is not None:
             self._gateway.attendance.removed(user_id, root)
 
-    def _find_route(self, subject: str) -> Route | None:
-        """Return None if it is not one of our subjects. It cannot have events then."""
-        try:
-            return self._checker.routes[subject]
-        except InvalidSubject:
-            return None
-
-    def _check(self, offset: int, stored: Stored) -> Entry:
-        return self._checker.check(self._gateway.epoch, offset, stored)
-
     def _check_later(self, entry: Entry) -> None:
         """Check an entry that no session heard when it came."""
         subject, body = entry.route.subject, entry.body
@@ -240,7 +234,8 @@ class Delivery:
             entry.refuse()
             return
         try:
-            checked = self._check(entry.offset, Stored(subject, body, has_ttl=False))
+            stored = Stored(subject, body, has_ttl=False)
+            checked = self._checker.check(entry.epoch, entry.offset, stored, entry.route)
         except Exception as error:
             entry.refuse()
             if isinstance(error, InvalidEvent):
