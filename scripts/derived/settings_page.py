@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from beaconfire.service_settings import settings_classes, variables
 from beaconfire_kit.setting_files import SUFFIX, may_be_in_file
 from beaconfire_kit.settings import Settings
+from beaconfire_kit.trace_settings import trace_variables
 
 HEAD = """\
 # Settings
@@ -27,24 +28,38 @@ A setting with `…_FILE` in its type may also come [from a file](../howto/secre
 has the path of the file with the password.
 """
 
+TRACES = """\
+## Traces
+
+Of every service. The names are OpenTelemetry's, and [trace a change](../howto/trace_a_change.md) says how to use them.
+If traces are on, OpenTelemetry's library also reads its other variables, such as `OTEL_EXPORTER_OTLP_HEADERS`.
+
+"""
+
 
 def settings_page() -> str:
     """Return the whole page: the settings of every service, then what each service adds or has another default for."""
     parts = [HEAD, _section("Every service", Settings, besides=None)]
     parts += [_section(name.capitalize(), cls, besides=Settings) for name, cls in settings_classes().items()]
-    return "\n".join(parts)
+    return "\n".join([*parts, TRACES + _table(trace_variables())])
 
 
 def _section(title: str, cls: type[Settings], *, besides: type[Settings] | None) -> str:
     known = variables(besides) if besides else {}
-    rows = "".join(
-        f"| `{name}` | {_type(field.annotation)}{_in_file(field)} | {_default(field)} | {field.description or ''} |\n"
+    own = {
+        name: field
         for name, field in variables(cls).items()
         if name not in known or _default(known[name]) != _default(field)
+    }
+    return f"## {title}\n\n" + (_table(own) if own else "No further settings.\n")
+
+
+def _table(fields: Mapping[str, FieldInfo]) -> str:
+    rows = "".join(
+        f"| `{name}` | {_type(field.annotation)}{_in_file(field)} | {_default(field)} | {field.description or ''} |\n"
+        for name, field in fields.items()
     )
-    if not rows:
-        return f"## {title}\n\nNo further settings.\n"
-    return f"## {title}\n\n| variable | type | default | |\n|---|---|---|---|\n{rows}"
+    return f"| variable | type | default | |\n|---|---|---|---|\n{rows}"
 
 
 def _in_file(field: FieldInfo) -> str:

@@ -16,6 +16,8 @@ export interface EventMetadata {
   readonly source: string;
   readonly correlationId?: string | null;
   readonly audience?: readonly ("owner" | "editor" | "viewer")[] | null;
+  readonly traceparent?: string | null;
+  readonly tracestate?: string | null;
 }
 
 /** An entity other than a settlement or structure, or the campaign itself, was created, changed or deleted. */

@@ -231,6 +231,9 @@ export interface Published {
     source: string;
     correlationId?: string | null;
     audience?: string[] | null;
+    /** The trace in which the event was created, if it is traced (W3C Trace Context). */
+    traceparent?: string | null;
+    tracestate?: string | null;
     [other: string]: unknown;
   };
   [other: string]: unknown;

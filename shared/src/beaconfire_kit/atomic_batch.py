@@ -8,7 +8,7 @@ A server that syncs its disk for each message syncs it four times for a batch, w
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import nats.errors
@@ -29,6 +29,7 @@ class Message(NamedTuple):
     subject: str
     body: bytes
     message_id: str
+    headers: Mapping[str, str] | None = None
 
 
 class NotStored(Exception):
@@ -73,7 +74,12 @@ async def publish(nc: Client, messages: Sequence[Message], *, timeout_s: float) 
 
 
 def _headers(batch: str, number: int, message: Message) -> dict[str, str]:
-    return {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number), "Nats-Msg-Id": message.message_id}
+    return {
+        **(message.headers or {}),
+        "Nats-Batch-Id": batch,
+        "Nats-Batch-Sequence": str(number),
+        "Nats-Msg-Id": message.message_id,
+    }
 
 
 async def _ask(nc: Client, message: Message, headers: dict[str, str], timeout_s: float) -> bytes:

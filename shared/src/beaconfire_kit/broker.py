@@ -369,7 +369,7 @@ async def publish(
     body: bytes,
     *,
     message_id: str,
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
     attempt_timeout_s: float = 2.0,
 ) -> int:
     """Publish to the stream and wait for its acknowledgement, as long as it takes. Returns the offset.
@@ -396,7 +396,7 @@ async def try_to_publish(
     body: bytes,
     *,
     message_id: str,
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
     timeout_s: float = 2.0,
 ) -> int:
     """Publish to the stream once and wait for its acknowledgement. Returns the offset.

@@ -25,7 +25,7 @@ from nats.js.api import AckPolicy as BrokerAckPolicy
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from sqlalchemy.exc import DataError
 
-from beaconfire_kit import broker, logs, metrics
+from beaconfire_kit import broker, logs, metrics, tracing
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.progress import STUCK_S, Progress
 from beaconfire_kit.seams.faststream_broker import FastStreamBroker
@@ -174,7 +174,8 @@ class DurableConsumer:
 
     async def _deliver(self, message: NatsMessage) -> None:
         try:
-            await self._handle(message)
+            with tracing.handling(self._name, message.raw_message.subject, message.raw_message.data):
+                await self._handle(message)
         except BeaconfireError as error:
             log.warning("could not handle a message, trying again", **self._what(message), reason=error.message)
         except CONTENT_ERRORS:

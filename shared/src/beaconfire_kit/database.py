@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeDecorator
 
-from beaconfire_kit import errors, logs
+from beaconfire_kit import errors, logs, tracing
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.postgresql import RepeatingConnection, is_lost, is_stale, sqlstate, watch
 
@@ -177,9 +177,10 @@ class Database:
         If the connection is lost during the commit, it is unknown whether the commit happened. The message contains
         that.
         """
-        await self._settled()
-        async with self._alone(), self._transaction(*self._opening) as connection:
-            yield connection
+        with tracing.step("transaction", {"db.system.name": "sqlite" if self.is_sqlite else "postgresql"}):
+            await self._settled()
+            async with self._alone(), self._transaction(*self._opening) as connection:
+                yield connection
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncConnection]:

@@ -1,6 +1,7 @@
 """Event ⇄ NATS message: the JSON around a payload, written strictly and read tolerantly.
 
-    {"id", "type", "version", "payload", "metadata": {"timestamp", "userId", "source", "correlationId", "audience"}}
+    {"id", "type", "version", "payload", "metadata": {"timestamp", "userId", "source", "correlationId", "audience",
+                                                   "traceparent", "tracestate"}}
 
 A publisher in another language needs only a subject and this JSON (PROTOCOL.md, "Publishing").
 """
@@ -8,13 +9,15 @@ A publisher in another language needs only a subject and this JSON (PROTOCOL.md,
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -22,11 +25,15 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from beaconfire_kit.event import Event, Id
-from beaconfire_kit.invalid_event import check_size
+from beaconfire_kit.invalid_event import InvalidEvent, check_size
 from beaconfire_kit.roles import Role
+from beaconfire_kit.trace_context import Carried, Context, is_traceparent, is_tracestate
 
 Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 CorrelationId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
+# An event with a malformed one is as valid as before there were traces.
+Traceparent = Annotated[str | None, BeforeValidator(lambda given: given if is_traceparent(given) else None)]
+Tracestate = Annotated[str | None, BeforeValidator(lambda given: given if is_tracestate(given) else None)]
 EventId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
 
 
@@ -47,6 +54,9 @@ class Metadata(BaseModel):
     correlation_id: CorrelationId | None = None
     audience: tuple[Role, ...] | None = None
     """The roles that may see the event. None: all members of its rooms."""
+    traceparent: Traceparent = None
+    tracestate: Tracestate = None
+    """The context of the trace in which the event was created (`beaconfire_kit.tracing`). None: it is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,17 @@ class Envelope:
         payload = event.payload if isinstance(event, RawEvent) else event.model_dump(mode="json")
         metadata = self.metadata.model_dump(mode="json", exclude_none=True)
         return body(id_=self.id, type_=event.type, version=event.version, payload=payload, metadata=metadata)
+
+    def encode_with(self, context: Context | None) -> bytes:
+        """Return the body with the context of a trace, unless the event would be too large with it."""
+        if context is not None:
+            with suppress(InvalidEvent):
+                return replace(self, metadata=self.metadata.model_copy(update=context)).encode()
+        return self.encode()
+
+    def about(self) -> Carried:
+        """Return what the spans of a trace say about the event."""
+        return Carried({}, self.event.type, self.id, self.metadata.correlation_id or "")
 
 
 def body(*, id_: str, type_: str, version: int, payload: str | Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:

@@ -23,7 +23,7 @@ from sqlalchemy import Table, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from beaconfire_kit import logs
+from beaconfire_kit import logs, tracing
 from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.database import Database, DatabaseAway
 from beaconfire_kit.envelope import Envelope
@@ -86,9 +86,10 @@ class Outbox:
         if not envelopes:
             return ()
         now = datetime.now(UTC)
+        bodies = [one.encode_with(tracing.created(one.subject, one.about())) for one in envelopes]
         values = [
-            {"event_id": one.message_id, "subject": one.subject, "body": one.encode(), "created_at": now}
-            for one in envelopes
+            {"event_id": one.message_id, "subject": one.subject, "body": body, "created_at": now}
+            for one, body in zip(envelopes, bodies, strict=True)
         ]
         ids = (await tx.execute(self._insert, values)).scalars()
         _log_change(envelopes)

@@ -18,11 +18,12 @@ from typing import Any, Protocol
 import aiohttp
 from nats.aio.client import Client
 
-from beaconfire_kit import broker
+from beaconfire_kit import broker, tracing
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.event import Event
 from beaconfire_kit.fetching import Answer, FetchFailed, post
 from beaconfire_kit.roles import Role
+from beaconfire_kit.trace_context import Context
 
 TIMEOUT_S = 30.0
 PAUSE_S = 0.25
@@ -100,7 +101,8 @@ class NatsPublisher:
         envelope = _envelope(event, self._source, user_id, correlation_id, audience)
         try:
             async with asyncio.timeout(timeout_s):
-                return Published(envelope.id, await self._send(envelope))
+                with tracing.sending(envelope.subject, envelope.about()) as context:
+                    return Published(envelope.id, await self._send(envelope.encode_with(context), envelope, context))
         except broker.BrokerRefused as error:
             raise NotPublished(f"the broker refused the event: {error}") from error
         except TimeoutError:
@@ -128,13 +130,12 @@ class NatsPublisher:
             for event in events
         ]
 
-    async def _send(self, envelope: Envelope) -> int | None:
-        body = envelope.encode()
+    async def _send(self, body: bytes, envelope: Envelope, headers: Context | None) -> int | None:
         if isinstance(envelope.event, Event) and envelope.event.ephemeral:
             await self._nc.publish(envelope.subject, body)
             await self._nc.flush()
             return None
-        return await broker.publish(self._nc, envelope.subject, body, message_id=envelope.message_id)
+        return await broker.publish(self._nc, envelope.subject, body, message_id=envelope.message_id, headers=headers)
 
 
 class HttpPublisher:
@@ -190,7 +191,7 @@ class HttpPublisher:
                     self._http,
                     self._url,
                     body,
-                    headers=self._headers,
+                    headers={**self._headers, **tracing.outgoing()},
                     max_bytes=MAX_ANSWER_BYTES,
                     timeout_s=TIMEOUT_S,
                 )

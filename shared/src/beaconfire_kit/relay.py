@@ -21,6 +21,7 @@ harm: each sends the events of a root in order, and the broker stores each once.
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -33,7 +34,7 @@ from nats.aio.client import Client
 from sqlalchemy import Row, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from beaconfire_kit import atomic_batch, broker, logs, lookup, metrics
+from beaconfire_kit import atomic_batch, broker, logs, lookup, metrics, tracing
 from beaconfire_kit.database import DatabaseAway
 from beaconfire_kit.envelope import correlation_of
 from beaconfire_kit.outbox import Added, AddedRow, Outbox
@@ -148,6 +149,7 @@ class Relay:
         self._surely_known = timedelta(seconds=duplicate_window_s / 2)
         self._marks = Marks(outbox, retry_s=poll_s)
         self._nc: Client | None = None  # while `run` runs
+        self._context: Context | None = None  # of `run`: a request that hands rows over is not what sends them
         self._is_looking = False
         self._known_to: int | None = None  # all rows up to this id were read or taken over, except those of
         self._unread: set[str] = set()  # these roots
@@ -203,7 +205,7 @@ class Relay:
 
         If another process holds the lease, that process hears of new rows on the subject `wake`.
         """
-        self._nc = nc
+        self._nc, self._context = nc, copy_context()
         self.outbox.hand_over = self.take_over
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -345,7 +347,8 @@ class Relay:
             self._start(self._send(nc, line, looked_up=looked_up), root)
 
     def _start(self, work: Coroutine[Any, Any, bool], *roots: str) -> None:
-        sending = asyncio.get_running_loop().create_task(work)
+        context = None if self._context is None else self._context.copy()
+        sending = asyncio.get_running_loop().create_task(work, context=context)
         for root in roots:
             self._sending[root] = sending
         sending.add_done_callback(partial(self._ended, roots))
@@ -460,7 +463,9 @@ class Relay:
         `looked_up` and the result are those of `_send`.
         """
         rows = sorted(chain.from_iterable(lines.values()), key=attrgetter("id"))
-        messages = atomic_batch.fitting(atomic_batch.Message(row.subject, row.body, row.event_id) for row in rows)
+        messages = atomic_batch.fitting(
+            atomic_batch.Message(row.subject, row.body, row.event_id, tracing.headers_of(row.body)) for row in rows
+        )
         if len(messages) < ATOMIC_FROM:
             self._start_each(nc, lines, looked_up=looked_up)
             return True
@@ -468,7 +473,8 @@ class Relay:
             return False
         life = self.outbox.position.life
         try:
-            first = await atomic_batch.publish(nc, messages, timeout_s=SEND_S)
+            with tracing.publishing((one.subject, one.body) for one in messages):
+                first = await atomic_batch.publish(nc, messages, timeout_s=SEND_S)
         except atomic_batch.NotStored as error:
             if isinstance(error, atomic_batch.Unavailable):
                 self._no_batch_until = time.monotonic() + ATOMIC_AGAIN_S
@@ -507,7 +513,15 @@ class Relay:
         """
         life, offset, refused, began = self.outbox.position.life, None, None, time.monotonic()
         try:
-            offset = await broker.try_to_publish(nc, row.subject, row.body, message_id=row.event_id, timeout_s=SEND_S)
+            with tracing.publishing([(row.subject, row.body)]):
+                offset = await broker.try_to_publish(
+                    nc,
+                    row.subject,
+                    row.body,
+                    message_id=row.event_id,
+                    headers=tracing.headers_of(row.body),
+                    timeout_s=SEND_S,
+                )
             PUBLISHED.inc()
         except broker.NotAcknowledged as error:
             log.warning("an event was not acknowledged, trying again", subject=row.subject, reason=str(error))

@@ -48,7 +48,7 @@ from nats.aio.msg import Msg
 from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from beaconfire_kit import broker, logs, outbox_answers
+from beaconfire_kit import broker, http_traces, logs, outbox_answers, tracing
 from beaconfire_kit.access import Access
 from beaconfire_kit.database import LOCK_TIMEOUT_S, Database, DatabaseUnusable
 from beaconfire_kit.migrations import Migrations, open_database
@@ -181,6 +181,8 @@ class Service:
             [outbox_answers.route(self._outbox, service=self._name)] if self._outbox is not None else []
         )
         app.cleanup_ctx.append(self._live)
+        if (spans := tracing.active()) is not None:
+            app.middlewares.insert(0, http_traces.middleware(spans, self._settings.client_traces_per_s))
         return app
 
     def worker_application(self) -> web.Application:
@@ -267,12 +269,13 @@ def run(name: str, settings_class: type[S], build: Build, *, is_worker: bool = F
     Exit code 2: the settings, or the database that they name, cannot be used. Exit code 1: the broker connection ended
     for good, and a supervisor must start the service again.
     """
-    settings = read_settings(settings_class)
+    settings, traces = read_settings(settings_class), tracing.read_settings()
     logs.configure(name, level=settings.log_level, format=settings.log_format)
     settings.warn_of_readable_files()
     try:
-        app = build(settings, on_fatal=lambda: os._exit(1))
-        uvloop.run(serve_worker(app, settings, name=name) if is_worker else serve(app, settings, name=name))
+        with tracing.running(name, traces):
+            app = build(settings, on_fatal=lambda: os._exit(1))
+            uvloop.run(serve_worker(app, settings, name=name) if is_worker else serve(app, settings, name=name))
     except DatabaseUnusable as error:
         print(f"BEACONFIRE_DATABASE_URL: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None

@@ -294,6 +294,11 @@ class DatabaseSettings(Settings):
     database_connections: int = Field(
         10, ge=2, le=500, description="The maximum number of connections to PostgreSQL, per process"
     )
+    client_traces_per_s: int = Field(
+        10,
+        ge=0,
+        description="How many traces of clients are continued in a second, per process; see trace_a_change.md",
+    )
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:
         yield from super().weak_secrets()

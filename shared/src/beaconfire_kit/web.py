@@ -40,7 +40,7 @@ _RATE_HEADERS = "RateLimit, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaini
 _READABLE = (
     f"{CORRELATION_HEADER}, ETag, Retry-After, {_RATE_HEADERS}, {CURSOR_HEADER}, {OFFSET_HEADER}, {PENDING_HEADER}"
 )
-_SENDABLE = f"Authorization, Content-Type, If-Match, Idempotency-Key, {CORRELATION_HEADER}"
+_SENDABLE = f"Authorization, Content-Type, If-Match, Idempotency-Key, {CORRELATION_HEADER}, traceparent, tracestate"
 _PREFLIGHT_AGE_S = 600
 HANDED_OVER: web.RequestKey[bool] = web.RequestKey("handed_over", bool)
 """Request key set by a handler that took the connection over (an upgrade)."""
@@ -280,7 +280,7 @@ VERSION = metadata.version("beaconfire-kit")
 """The version of this service's code. All distributions of a release have the same."""
 _SHOWN_VERSION: web.AppKey[str] = web.AppKey("version", str)
 """Only the operations port shows it: the public ports do not say what runs there."""
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods without effects (RFC 9110 §9.2.1). Every request with another method is logged."""
 _ALLOWED_ORIGINS: web.AppKey[frozenset[str]] = web.AppKey("allowed_origins", frozenset)
@@ -381,7 +381,7 @@ async def _measure(request: web.Request, handler: Handler) -> web.StreamResponse
         raise
     finally:
         # Other methods and paths are a caller's to choose, and each would be a time series of its own.
-        method, route = request.method if request.method in _METHODS else "other", _route_of(request)
+        method, route = request.method if request.method in METHODS else "other", route_of(request) or "other"
         took_s = time.perf_counter() - started
         REQUESTS.labels(method, route, status).observe(took_s)
         if request.config_dict[_LOGS_ACCESS]:
@@ -400,10 +400,10 @@ def _log_access(request: web.Request, method: str, route: str, status: int, took
     )
 
 
-def _route_of(request: web.Request) -> str:
-    """The path of a request as its route declares it: `/v1/campaigns/{campaign_id}`."""
+def route_of(request: web.Request) -> str | None:
+    """Return the path as its route declares it: `/v1/campaigns/{campaign_id}`. None for an unknown path."""
     resource = request.match_info.route.resource
-    return "other" if resource is None else resource.canonical
+    return None if resource is None else resource.canonical
 
 
 @web.middleware

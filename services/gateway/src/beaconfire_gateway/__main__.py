@@ -31,23 +31,25 @@ from beaconfire_gateway.process.supervisor import (
 )
 from beaconfire_gateway.process.worker_operations import Combined, socket_of
 from beaconfire_gateway.process.worker_sessions import WorkerPipes
-from beaconfire_kit import logs
+from beaconfire_kit import logs, tracing
 from beaconfire_kit.serving import serve, serve_operations, serve_together
 from beaconfire_kit.settings import read_settings
+from beaconfire_kit.trace_settings import TraceSettings
 
 log = logs.get(__name__)
 
 
 def main() -> None:
     """Start, and stay until SIGTERM or SIGINT."""
-    settings = read_settings(Settings, **_chosen())
+    settings, traces = read_settings(Settings, **_chosen()), tracing.read_settings()
     logs.configure("gateway", level=settings.log_level, format=settings.log_format)
     settings.warn_of_readable_files()
     if settings.workers > 1:
-        raise SystemExit(_run_workers(settings))
-    app = build(settings, on_fatal=lambda: os._exit(1))
-    gc_tuning.start()
-    uvloop.run(serve(app, settings, name="gateway", reuse_port=settings.reuse_port))
+        raise SystemExit(_run_workers(settings, traces))
+    with tracing.running("gateway", traces):
+        app = build(settings, on_fatal=lambda: os._exit(1))
+        gc_tuning.start()
+        uvloop.run(serve(app, settings, name="gateway", reuse_port=settings.reuse_port))
 
 
 def _chosen() -> dict[str, str]:
@@ -57,7 +59,7 @@ def _chosen() -> dict[str, str]:
     return {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
 
 
-def _run_workers(settings: Settings) -> int:
+def _run_workers(settings: Settings, traces: TraceSettings | None) -> int:
     """Be the parent of several. Returns the exit code."""
     if sys.platform != "linux":
         log.error("several workers need Linux: start several gateways with BEACONFIRE_REUSE_PORT=true instead")
@@ -74,12 +76,13 @@ def _run_workers(settings: Settings) -> int:
 
     def work(number: int) -> None:
         structlog.contextvars.bind_contextvars(worker=number)
-        app = build(settings, on_fatal=lambda: os._exit(1), worker=pipes.worker(number))
-        gc_tuning.start()
-        ask_at, listens = socket_of(group, number), partial(board.listens, number)
-        uvloop.run(
-            serve_together(app, host=settings.host, port=port, ops=ask_at, listens=listens, end_one=END_ONE_WORKER)
-        )
+        with tracing.running("gateway", traces):
+            app = build(settings, on_fatal=lambda: os._exit(1), worker=pipes.worker(number))
+            gc_tuning.start()
+            ask_at, listens = socket_of(group, number), partial(board.listens, number)
+            uvloop.run(
+                serve_together(app, host=settings.host, port=port, ops=ask_at, listens=listens, end_one=END_ONE_WORKER)
+            )
 
     def operate() -> None:
         # Not uvloop, because it only knows UNIX sockets that are files.

@@ -38,6 +38,7 @@ from beaconfire_gateway.stream.catalogue_revisions import CatalogueRevisions
 from beaconfire_gateway.stream.check_schedule import SILENCE_S
 from beaconfire_gateway.stream.deadletters import DeadLetters
 from beaconfire_gateway.stream.delivery import Delivery, telling
+from beaconfire_gateway.stream.event_spans import EventSpans
 from beaconfire_gateway.stream.history import History
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.stream.repair import YOUNG_S
@@ -56,7 +57,7 @@ from beaconfire_gateway.transports.sse_messages import StreamMessages
 from beaconfire_gateway.transports.sse_tickets import Tickets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
 from beaconfire_gateway.transports.write_buffers import WriteBuffers
-from beaconfire_kit import broker, errors, logs
+from beaconfire_kit import broker, errors, logs, tracing
 from beaconfire_kit.authorization import Auth
 from beaconfire_kit.catalogue.timeline import Timeline
 from beaconfire_kit.errors import BeaconfireError
@@ -263,12 +264,17 @@ class _Process:
         typing = gateway.typing = RoomsTypingUsers(gateway)
         selections = gateway.selections = UsersSelections(gateway)
         exchange = Exchange(nc, attendance, typing, selections, spawn=self._spawn)
-        delivery = Delivery(gateway, authorization, checker, DeadLetters(nc, self._spawn).set_aside)
+        spans, set_aside = tracing.active(), DeadLetters(nc, self._spawn).set_aside
+        traced = None if spans is None else EventSpans(spans, gateway.outbound, loop.call_soon)
+        delivery = Delivery(
+            gateway, authorization, checker, set_aside if traced is None else traced.setting_aside(set_aside)
+        )
+        deliver = telling(delivery.deliver) if logs.is_debugging() else delivery.deliver
         self._intake = Intake(
             nc,
             reader,
             revisions,
-            deliver=telling(delivery.deliver) if logs.is_debugging() else delivery.deliver,
+            deliver=deliver if traced is None else traced.around(deliver),
             on_state=lambda alive: gateway.set_degraded(not alive),
             on_epoch=gateway.begin,
             on_gap=gateway.lose,
