@@ -12,6 +12,7 @@ import pytest
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.checking import Checker, Stored
 from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.stream.check_schedule import JITTER_S, SILENCE_S
 from beaconfire_gateway.stream.intake import FRESH_S, Intake
 from beaconfire_gateway.stream.replay import ReadingPolicy
@@ -179,10 +180,10 @@ def fail_on_poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug of ours: an event of the settlement `poison` can be neither delivered nor replayed."""
     check = Checker.check
 
-    def choke(checker: Checker, epoch: str, offset: int, stored: Stored) -> Entry:
+    def choke(checker: Checker, epoch: str, offset: int, stored: Stored, route: Route | None = None) -> Entry:
         if stored.subject.endswith(".poison"):
             raise RuntimeError("a bug of ours")
-        return check(checker, epoch, offset, stored)
+        return check(checker, epoch, offset, stored, route)
 
     monkeypatch.setattr(Checker, "check", choke)
 
