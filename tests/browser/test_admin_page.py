@@ -221,7 +221,7 @@ async def show(page: Page, view: str) -> None:
 async def make_traffic(services: Services, campaign: str) -> None:
     """Fill the charts of a picture."""
     async with connected(services.nats, "publisher") as nc:
-        for number in range(800):
+        for number in range(450):
             body = {**BODY, "id": f"t{number}", "payload": {**BODY["payload"], "campaignId": campaign}}
             subject = f"campaign.{campaign}.settlement.s1"
             for copy in range(1 + round(4 + 3 * math.sin(number / 25))):

@@ -1,9 +1,11 @@
 """deploy/k8s is accepted by the versions of Kubernetes, and gives the services what they need."""
 
 import asyncio
+import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -185,3 +187,28 @@ def test_page_about_deployment_names_both_overlays() -> None:
     page = (ROOT / "docs/howto/deploy.md").read_text()
 
     assert all(f"kubectl apply -k deploy/k8s/{overlay}" in page for overlay in OVERLAYS)
+
+
+def test_admin_component_asks_every_service_as_the_operator_and_is_let_in(program: Path, tmp_path: Path) -> None:
+    overlays = os.path.relpath(ROOT / "deploy/k8s", tmp_path)
+    labels = {"app.kubernetes.io/part-of": "beaconfire"}
+    own = {"resources": [f"{overlays}/single"], "components": [f"{overlays}/admin"], "commonLabels": labels}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    manifests = Manifests(rendered(program, str(tmp_path)))
+    environment, services = manifests.environment("admin"), manifests.of("Service")
+    asked = {
+        urlsplit(environment[f"BEACONFIRE_{kind.upper()}_OPS"]).hostname: kind
+        for kind in ("gateway", "auth", "publisher")
+    }
+
+    for version in VERSIONS:
+        for manifest in manifests.all.values():
+            kubernetes_validate.validate(manifest, version, strict=True)
+    assert environment.keys() <= variables(settings_classes()["admin"]).keys()
+    assert environment.keys() == ALL["admin"]["environment"].keys()
+    assert environment["BEACONFIRE_NATS_PASSWORD"]["secretKeyRef"]["key"] == password_variable("operator")
+    for host, kind in asked.items():
+        assert services[host]["spec"]["clusterIP"] == "None"  # all pods, not one of them
+        assert services[host]["spec"]["selector"]["app"] == kind
+    (rule,) = manifests.of("NetworkPolicy")["admin"]["spec"]["ingress"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": {**labels, "app": "admin"}}}]

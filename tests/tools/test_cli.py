@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import nats
 import pytest
 
 from beaconfire import demo
+from beaconfire.api import ApiError
 from beaconfire.api import call as call_api
 from beaconfire.data_folder import DataFolder
 from beaconfire.diagnosis import DURABLES
@@ -21,7 +23,7 @@ from beaconfire_kit.received import read
 from tests.conftest import At, connected
 from tests.kit.fragments import note, with_root
 from tests.tools.conftest import Call
-from tests.tools.terminal import Terminal, free_ports, run, terminal
+from tests.tools.terminal import PATIENCE_S, Terminal, free_ports, run, terminal
 
 ROOT = Path(__file__).parents[2]
 OWNER, EDITOR, VIEWER, STRANGER = (person.email for person in demo.PEOPLE)
@@ -332,6 +334,34 @@ def test_deadletters_replay_says_what_still_fails_and_exits_with_1(data: Path, c
     assert (one.exit_code, gone.exit_code) == (1, 1)
     assert re.search(r"campaign\.c1\.settlement\.s7 +still invalid +not_json: Invalid JSON", one.text)
     assert json.loads(gone.text)["outcomes"][0]["why"] == "there is no such dead letter any more"
+
+
+def test_admin_prints_an_address_that_opens_the_page_of_the_running_up(data: Path) -> None:
+    with terminal(data.parent, "admin", "--port", str(free_ports()), "--data", str(data)) as one:
+        address = one.wait_for("Open").split()[-1]
+        url, _, token = address.partition("/#token=")
+        one.wait_for("Ctrl-C")
+        until_it_listens(url)
+
+        seen = call_api("GET", f"{url}/api/v1/admin/overview", token=token)
+
+        one.interrupt()
+        assert one.ends() == 0
+    assert seen["problems"] == []
+    assert {one["name"] for one in seen["services"]} == {"auth", "publisher"}
+    assert len(seen["gateways"]) == 1
+    assert token not in "".join(path.read_text() for path in (data / "logs").iterdir())
+
+
+def until_it_listens(url: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            assert call_api("GET", f"{url}/healthz") == {"status": "alive"}
+            return
+        except ApiError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_deadletters_refuses_an_unknown_reason_with_the_known_ones(call: Call, data: Path) -> None:
