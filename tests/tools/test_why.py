@@ -312,6 +312,12 @@ async def test_event_user_and_sessions_show_what_why_rests_on(up: Deployment) ->
     none = await up.run("sessions", "--user", viewer.id)
     missing = await up.run("event", "no-such-id")
 
+    made = [one async for one in stream_search.along(up.nc, f"campaign.{campaign}.member.{viewer.id}", most=1)]
+    over_http = await up.run("event", str(made[0].event["id"]), "--service-ops", up.running.auth_ops_url, "--json")
+    membership = json.loads(over_http.text)["events"][0]
+
+    assert (membership["offset"], membership["type"]) == (made[0].offset, "member_changed")
+    assert "By auth" in membership["steps"][0]["says"]
     assert (event["offset"], event["type"], event["rooms"][0]) == (offset, "settlement_updated", f"campaign:{campaign}")
     assert event["event"]["payload"]["settlementId"] == "s1"
     assert f"viewer of campaign:{campaign}" in user.text
@@ -320,6 +326,14 @@ async def test_event_user_and_sessions_show_what_why_rests_on(up: Deployment) ->
     assert client.ack["sessionId"] in table.text
     assert none.text == "There is no such session.\n"
     assert missing.exit_code == 1
+
+
+@pytest.mark.parametrize("query", ["offset=x", "id=%00", "correlation=a%20b"])
+async def test_a_question_about_an_outbox_that_no_event_can_answer_is_refused(up: Deployment, query: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        answer = await http.get(f"{up.running.auth_ops_url}/api/v1/outbox/events?{query}")
+
+    assert answer.status == 400
 
 
 async def test_a_tail_prints_events_as_they_come_and_needs_the_operator_token(

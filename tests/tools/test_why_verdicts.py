@@ -78,9 +78,3 @@ def test_a_role_from_a_token_or_an_authorizer_is_not_taken_for_no_membership() -
 
     assert "not known whether the user was a member" in str(answer.steps)
     assert answer.verdict == "forgotten"
-
-
-def test_what_could_not_be_seen_is_said() -> None:
-    answer = explain(replace(seen(), unseen=("sessions: http://g2 does not answer",)))
-
-    assert answer.unseen == ("sessions: http://g2 does not answer",)

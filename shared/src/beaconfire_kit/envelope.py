@@ -129,6 +129,15 @@ def compact(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def described(message: bytes) -> dict[str, Any]:
+    """Return the id, type, version and metadata in an event's JSON, without its payload. Empty if it is no event."""
+    try:
+        event = json.loads(message)
+        return {name: event[name] for name in ("id", "type", "version", "metadata") if name in event}
+    except (ValueError, TypeError):
+        return {}
+
+
 def correlation_of(message: bytes) -> str | None:
     """Return the correlation id in an event's JSON, None if there is none."""
     try:

@@ -177,9 +177,7 @@ class Service:
         """The application for clients. The operations port is added when it is served."""
         app = application(self._settings, ready=self.why_not_ready)
         app[WARNINGS] = self._relay.warnings if self._relay is not None else list
-        app[FOR_OPERATORS] = (
-            [outbox_answers.route(self._outbox, service=self._name)] if self._outbox is not None else []
-        )
+        app[FOR_OPERATORS] = outbox_answers.routes(self._outbox, service=self._name) if self._outbox is not None else []
         app.cleanup_ctx.append(self._live)
         if (spans := tracing.active()) is not None:
             app.middlewares.insert(0, http_traces.middleware(spans, self._settings.client_traces_per_s))

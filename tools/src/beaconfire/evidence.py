@@ -96,6 +96,14 @@ class Evidence:
         return event_of(self.row.written.body) if self.row is not None else {}
 
     @property
+    def event_id(self) -> str:
+        """The event's id, or empty."""
+        given = self.event.get("id")
+        if isinstance(given, str):
+            return given
+        return self.row.written.event_id if self.row is not None else ""
+
+    @property
     def type(self) -> str:
         return str(self.event.get("type", ""))
 

@@ -52,6 +52,8 @@ class Deployment:
     broker: Settings
     databases: Mapping[str, str]
     """URLs of the services' databases, by a name for each."""
+    services: Sequence[str]
+    """URLs of the operations ports of services with outboxes, besides those of `databases`."""
     gateways: Sequence[str]
     """URLs of the gateways' operations ports."""
     operator_token: str
@@ -137,8 +139,15 @@ async def _with_rows(deployment: Deployment, found: Evidence, offset: int | None
             seen.append(service)
         except outboxes.CannotLook as error:
             unseen.append(f"the outbox of {service}: {error}")
-    if not deployment.databases:
-        unseen.append("no outbox: name the services' databases with --database-url")
+    for url in deployment.services:
+        try:
+            service, written = await asyncio.to_thread(outboxes.find_over_http, url, **wanted)
+            rows += [Row(service, one) for one in written]
+            seen.append(service)
+        except ApiError as error:
+            unseen.append(f"an outbox: {url}: {error}")
+    if not deployment.databases and not deployment.services:
+        unseen.append("no outbox: name the services with --service-ops")
     rows.sort(key=lambda one: one.written.created_at)
     return replace(found, rows=rows, outboxes=seen, unseen=unseen)
 
@@ -146,6 +155,8 @@ async def _with_rows(deployment: Deployment, found: Evidence, offset: int | None
 async def _of_row(nc: Client, found: Evidence) -> Evidence:
     """Look for the message of a row, which may have been sent to a stream that was replaced since."""
     row = found.rows[0].written
+    if row.published_at is None:
+        return await _of_unmarked(nc, found)
     if row.stream_offset is None:
         return found
     there = await _at(nc, found, row.stream_offset)
@@ -153,6 +164,19 @@ async def _of_row(nc: Client, found: Evidence) -> Evidence:
         return there
     gone = f"offset {row.stream_offset} has another event now: the stream was replaced since the event was sent"
     return replace(there, message=None, unseen=(*there.unseen, gone))
+
+
+async def _of_unmarked(nc: Client, found: Evidence) -> Evidence:
+    """Look among the newest messages for a row that waits: the relay marks rows a moment after the broker has them."""
+    (row,), stream = found.rows, found.stream
+    first = max(stream.first, stream.last - NEAR)
+    hits = await stream_search.search(nc, row.written.event_id, first=first, last=stream.last, most_found=1)
+    if not hits:
+        return found
+    sent = replace(row.written, published_at=hits[0].stored_at, stream_offset=hits[0].offset, ahead=0, first_ahead=None)
+    return await _with_next(
+        nc, replace(found, rows=(replace(row, written=sent),), offset=hits[0].offset, message=hits[0])
+    )
 
 
 async def _at(nc: Client, found: Evidence, offset: int) -> Evidence:

@@ -56,15 +56,10 @@ def database_urls(service: str | None, url: str | None, folder: Path) -> dict[st
     Without a `url`, it is that of the environment, or that of the `beaconfire up` in `folder`. Raises ValueError if
     there is a `url` but no service.
     """
-    url = url or environment_database()
+    url = url or _Environment().database_url
     if service is None and url:
         raise ValueError(f"one database is given: name its service, {_names()}")
     return databases_of(folder) if service is None else {service: url or _database_of(folder, service)}
-
-
-def environment_database() -> str:
-    """Return the URL of the database that the environment names, or an empty text."""
-    return _Environment().database_url
 
 
 def databases_of(folder: Path) -> dict[str, str]:

@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 from rich.console import Console
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from beaconfire.api import call
 from beaconfire.migrate import database_urls
 from beaconfire.tables import listing, print_table
 from beaconfire_auth.store import OUTBOX as AUTH
@@ -23,6 +25,7 @@ from beaconfire_demo.workspace.store import OUTBOX as WORKSPACE
 from beaconfire_kit import outbox_table
 from beaconfire_kit.database import Database, DatabaseAway, cause
 from beaconfire_kit.lease import Holder
+from beaconfire_kit.outbox_answers import EVENTS_PATH
 from beaconfire_kit.outbox_table import Refused, WaitingRoot, Written
 from beaconfire_publisher.store import OUTBOX as PUBLISHER
 
@@ -58,6 +61,33 @@ def look(service: str | None, url: str | None, folder: Path) -> list[Seen]:
 async def look_at(service: str, url: str) -> Seen:
     """Return the same for a service and the URL of its database."""
     return await _with(url, partial(_look, service))
+
+
+def find_over_http(url: str, **wanted: Any) -> tuple[str, list[Written]]:
+    """Return the name of the service with this operations port, and what `find` returns, without payloads.
+
+    Raises ApiError.
+    """
+    names = {"event_id": "id", "correlation_id": "correlation"}
+    query = urlencode({names.get(name, name): value for name, value in wanted.items()})
+    answer = call("GET", f"{url.rstrip('/')}{EVENTS_PATH}?{query}")
+    return str(answer["service"]), [_written(one) for one in answer["events"]]
+
+
+def _written(event: Mapping[str, Any]) -> Written:
+    body = {name: event[name] for name in ("id", "type", "version", "metadata") if name in event}
+    sent = event["publishedAt"]
+    return Written(
+        event_id=event["eventId"],
+        subject=event["subject"],
+        body=json.dumps(body).encode(),
+        created_at=datetime.fromisoformat(event["createdAt"]),
+        published_at=None if sent is None else datetime.fromisoformat(sent),
+        stream_offset=event["streamOffset"],
+        refused=event["refused"],
+        ahead=event["ahead"],
+        first_ahead=event["firstAhead"],
+    )
 
 
 async def find(

@@ -7,7 +7,7 @@ A gateway writes nothing down for an event (docs/adr/0084), so some things canno
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -83,15 +83,11 @@ class OfSession:
 class Answer:
     """Why a user did, or did not, get an event."""
 
-    event_id: str
-    type: str
-    offset: int | None
     verdict: str
     says: str
-    advice: str = ""
-    steps: Sequence[Step] = ()
-    sessions: Sequence[OfSession] = ()
-    unseen: Sequence[str] = field(default_factory=tuple)
+    advice: str
+    steps: Sequence[Step]
+    sessions: Sequence[OfSession]
 
     @property
     def delivered(self) -> Delivered:
@@ -118,34 +114,16 @@ def explain(found: Evidence) -> Answer:
         verdict = verdict or _at_gateways(found, sessions)
     if verdict is None:
         verdict = _Verdict("no_event", f"{found.subject!r} is not the subject of an event, so no client gets it.")
-    return Answer(
-        event_id=_id(found),
-        type=found.type,
-        offset=found.offset,
-        verdict=verdict.code,
-        says=verdict.says,
-        advice=verdict.advice,
-        steps=steps,
-        sessions=sessions,
-        unseen=found.unseen,
-    )
+    return Answer(verdict.code, verdict.says, verdict.advice, steps, sessions)
 
 
-def describe(found: Evidence) -> Answer:
-    """Describe an event, without a user: the steps until gateways have it, and its rooms."""
+def describe(found: Evidence) -> Sequence[Step]:
+    """Return the steps of an event until gateways have it, and its rooms."""
     steps: list[Step] = []
-    verdict = _before_gateways(found, steps)
+    _before_gateways(found, steps)
     if found.rooms:
         steps.append(_rooms_step(found))
-    return Answer(
-        event_id=_id(found),
-        type=found.type,
-        offset=found.offset,
-        verdict="forgotten" if verdict is None else verdict.code,
-        says="" if verdict is None else verdict.says,
-        steps=steps,
-        unseen=found.unseen,
-    )
+    return steps
 
 
 # Until a gateway has it.
@@ -411,7 +389,7 @@ def _barred(found: Evidence) -> _Verdict | None:
             _ADVICE["other_audience"],
         )
     revoked = next((one for one in reversed(found.revocations) if one.reason != "disconnected"), None)
-    if now.role is None and now.is_known:
+    if now.role is None and now.is_known and found.history:
         return _Verdict(
             "removed_since",
             f"The user was a member when the event came, and was removed later ({_change(found.history[-1])}). "
@@ -446,7 +424,7 @@ def _without_session(found: Evidence) -> _Verdict:
 
 
 def _of_session(found: Evidence, seen: SessionSeen) -> OfSession:
-    code, says = _judged(found, seen.session)
+    code, says = _judged(found, seen)
     if code == "delivered" and _is_replaceable(found):
         code, says = "conflated", _conflated(found)
     return OfSession(
@@ -458,8 +436,9 @@ def _of_session(found: Evidence, seen: SessionSeen) -> OfSession:
     )
 
 
-def _judged(found: Evidence, session: Mapping[str, Any]) -> tuple[str, str]:
+def _judged(found: Evidence, seen: SessionSeen) -> tuple[str, str]:
     """Return the verdict about one session, and a sentence."""
+    session = seen.session
     names = set(map(str, found.rooms))
     inside = [room for room in session["rooms"] if room["room"] in names]
     if not inside:
@@ -473,17 +452,17 @@ def _judged(found: Evidence, session: Mapping[str, Any]) -> tuple[str, str]:
     if not wanting:
         types = ", ".join(sorted({type_ for one in allowed for type_ in one["types"]}))
         return "other_types", f"Its client wants only {types}, and the event is {found.type}."
-    judged = (_placed(found, session, one) for one in wanting)
+    judged = (_placed(found, seen, one) for one in wanting)
     return min(judged, key=lambda one: _ORDER.index(one[0]))
 
 
-def _placed(found: Evidence, session: Mapping[str, Any], room: Mapping[str, Any]) -> tuple[str, str]:
+def _placed(found: Evidence, seen: SessionSeen, room: Mapping[str, Any]) -> tuple[str, str]:
     """Compare the event's offset with what the session was given of a room that hears it."""
-    offset, name = found.offset or 0, room["name"]
+    session, offset, name = seen.session, found.offset or 0, room["name"]
     began: Sequence[Mapping[str, Any]] = room["began"]
     if offset > session["offset"]:
         state = {"held": "waits until auth has said what it may hear", "catching_up": "is catching up"}
-        doing = state.get(session["state"], "waits for its gateway")
+        doing = state.get(session["state"], f"waits for its gateway ({seen.process.get('status', 'unknown')})")
         return "still_to_come", f"It is still to come: the session is at offset {session['offset']}, and {doing}."
     if not began:
         return "forgotten", f"The gateway no longer knows since when the session hears {name}."
@@ -520,13 +499,6 @@ def _conflated(found: Evidence) -> str:
 
 
 # Words.
-
-
-def _id(found: Evidence) -> str:
-    given = found.event.get("id")
-    if isinstance(given, str):
-        return given
-    return found.row.written.event_id if found.row is not None else ""
 
 
 def _at(moment: datetime) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import typer
 from rich.console import Console
@@ -21,7 +21,7 @@ from beaconfire.evidence import Evidence
 from beaconfire.gateways import GatewayOps, addresses_of, ask_all
 from beaconfire.investigation import LOOK_BACK, Deployment, investigate
 from beaconfire.listening import printable
-from beaconfire.migrate import databases_of, environment_database
+from beaconfire.migrate import databases_of
 from beaconfire.operating import auth_operator
 from beaconfire.options import DATA, AsJson, AuthOps, Data, OperatorToken, as_user, has_broker_settings
 from beaconfire.tables import listing, print_table
@@ -38,12 +38,12 @@ Event = Annotated[
         help="The event: its offset or cursor, its id, or the correlation id of the request that caused it.",
     ),
 ]
-Databases = Annotated[
+Services = Annotated[
     list[str] | None,
     typer.Option(
-        "--database-url",
-        help="URL of the database of a service that writes events, to search its outbox. Can be repeated. Default: "
-        "BEACONFIRE_DATABASE_URL, or those of the running `beaconfire up`.",
+        "--service-ops",
+        help="URL of the operations port of a service that writes events, to search its outbox. Repeat it for auth,"
+        " the publisher and services of yours. Default: the services of the running `beaconfire up`.",
     ),
 ]
 LookBack = Annotated[
@@ -58,7 +58,7 @@ def why(
     gateway_ops: GatewayOps = None,
     auth_ops: AuthOps = None,
     operator_token: OperatorToken = None,
-    database_url: Databases = None,
+    service_ops: Services = None,
     look_back: LookBack = LOOK_BACK,
     as_json: AsJson = False,
     data: Data = DATA,
@@ -74,7 +74,8 @@ def why(
     folder = DataFolder(data)
     deployment = Deployment(
         broker=as_user("operator", folder),
-        databases=_databases(database_url, folder),
+        databases=_databases(service_ops, folder),
+        services=service_ops or (),
         gateways=_gateways(gateway_ops, data),
         operator_token=_token(operator_token, folder),
         auth=auth_operator(folder, auth_ops, operator_token),
@@ -83,9 +84,10 @@ def why(
     found = asyncio.run(investigate(deployment, event, user))
     answers = [explain(one) for one in found]
     if as_json:
-        print(json.dumps({"user": _person(found[0]), "events": [_answer_json(one) for one in answers]}))
+        events = [_answer_json(*one) for one in zip(found, answers, strict=True)]
+        print(json.dumps({"user": _person(found[0]), "events": events}))
     else:
-        _print_answers(found[0], answers, Console(highlight=False))
+        _print_answers(found, answers, Console(highlight=False))
     missed = next((one for one in answers if one.delivered != "yes"), None)
     raise typer.Exit(EXIT_CODES["yes" if missed is None else missed.delivered])
 
@@ -94,7 +96,7 @@ def event(
     event: Event,
     gateway_ops: GatewayOps = None,
     operator_token: OperatorToken = None,
-    database_url: Databases = None,
+    service_ops: Services = None,
     look_back: LookBack = LOOK_BACK,
     as_json: AsJson = False,
     data: Data = DATA,
@@ -109,7 +111,8 @@ def event(
     folder = DataFolder(data)
     deployment = Deployment(
         broker=as_user("operator", folder),
-        databases=_databases(database_url, folder),
+        databases=_databases(service_ops, folder),
+        services=service_ops or (),
         gateways=_gateways(gateway_ops, data),
         operator_token=_token(operator_token, folder),
         look_back=look_back,
@@ -213,17 +216,9 @@ def tail(
 # Where to look.
 
 
-def _databases(given: Sequence[str] | None, folder: DataFolder) -> Mapping[str, str]:
-    """Return the URLs of databases with outboxes, by a short name for each."""
-    urls = list(given or [environment_database()] if given or environment_database() else ())
-    if urls:
-        return {_database_name(url): url for url in urls}
-    return {} if has_broker_settings() else databases_of(folder.path)
-
-
-def _database_name(url: str) -> str:
-    """Return the last part of a database's URL, which has no password: `publisher`."""
-    return Path(urlsplit(url).path).stem or "database"
+def _databases(services: Sequence[str] | None, folder: DataFolder) -> Mapping[str, str]:
+    """Return the URLs of the databases of the running `up`, unless other services are named."""
+    return {} if services or has_broker_settings() else databases_of(folder.path)
 
 
 def _gateways(given: Sequence[str] | None, data: Path) -> Sequence[str]:
@@ -248,18 +243,18 @@ def _token(given: str | None, folder: DataFolder) -> str:
 # Output.
 
 
-def _print_answers(found: Evidence, answers: Sequence[Answer], console: Console) -> None:
-    person = found.user
+def _print_answers(found: Sequence[Evidence], answers: Sequence[Answer], console: Console) -> None:
+    person = found[0].user
     console.print(Text(f"{printable(person['name'])}, {person['email']}, {person['userId']}", "bold"), soft_wrap=True)
-    for answer in answers:
+    for evidence, answer in zip(found, answers, strict=True):
         console.print()
-        _print_title(answer, console)
+        _print_title(evidence, console)
         _print_steps(answer.steps, console)
         for one in answer.sessions:
             where = one.gateway + (f", worker {one.worker}" if one.worker is not None else "")
             text = Text("   ").append(f"session {one.session_id}", "cyan").append(f"  {where}: ", "dim")
             console.print(text.append(printable(one.says)), soft_wrap=True)
-        _print_unseen(answer.unseen, console)
+        _print_unseen(evidence.unseen, console)
         verdict = Text().append(WORDS[answer.delivered], STYLES[answer.delivered])
         if answer.verdict != "delivered":
             verdict.append(f" ({answer.verdict})", "dim")
@@ -269,12 +264,12 @@ def _print_answers(found: Evidence, answers: Sequence[Answer], console: Console)
             console.print(Text("→ ").append(answer.advice), soft_wrap=True)
 
 
-def _print_title(answer: Answer, console: Console) -> None:
-    title = Text(printable(answer.type) or "An event", "bold cyan")
-    if answer.event_id:
-        title.append(f"  {printable(answer.event_id)}", "bold")
-    if answer.offset is not None:
-        title.append(f"  offset {answer.offset}", "dim")
+def _print_title(found: Evidence, console: Console) -> None:
+    title = Text(printable(found.type) or "An event", "bold cyan")
+    if found.event_id:
+        title.append(f"  {printable(found.event_id)}", "bold")
+    if found.offset is not None:
+        title.append(f"  offset {found.offset}", "dim")
     console.print(title, soft_wrap=True)
 
 
@@ -295,10 +290,9 @@ def _print_unseen(unseen: Sequence[str], console: Console) -> None:
 
 
 def _print_event(found: Evidence, console: Console) -> None:
-    answer = describe(found)
-    _print_title(answer, console)
-    _print_steps(answer.steps, console)
-    _print_unseen(answer.unseen, console)
+    _print_title(found, console)
+    _print_steps(describe(found), console)
+    _print_unseen(found.unseen, console)
     if found.event:
         console.print(Text(without_secrets(json.dumps(found.event, indent=2, ensure_ascii=False))), soft_wrap=True)
 
@@ -333,11 +327,11 @@ def _person(found: Evidence) -> Mapping[str, Any]:
     return {name: found.user[name] for name in ("userId", "name", "email")}
 
 
-def _answer_json(answer: Answer) -> dict[str, Any]:
+def _answer_json(found: Evidence, answer: Answer) -> dict[str, Any]:
     return {
-        "eventId": answer.event_id,
-        "type": answer.type,
-        "offset": answer.offset,
+        "eventId": found.event_id,
+        "type": found.type,
+        "offset": found.offset,
         "delivered": answer.delivered,
         "verdict": answer.verdict,
         "says": answer.says,
@@ -353,22 +347,21 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
             }
             for one in answer.sessions
         ],
-        "unseen": list(answer.unseen),
+        "unseen": list(found.unseen),
     }
 
 
 def _event_json(found: Evidence) -> dict[str, Any]:
-    answer = describe(found)
     message = found.message
     return {
-        "eventId": answer.event_id,
-        "type": answer.type,
+        "eventId": found.event_id,
+        "type": found.type,
         "offset": found.offset,
         "subject": found.subject,
         "rooms": list(map(str, found.rooms)),
         "audience": found.audience,
         "storedAt": None if message is None else message.stored_at.isoformat().replace("+00:00", "Z"),
-        "steps": [asdict(one) for one in answer.steps],
-        "unseen": list(answer.unseen),
+        "steps": [asdict(one) for one in describe(found)],
+        "unseen": list(found.unseen),
         "event": json.loads(without_secrets(json.dumps(found.event))),
     }
