@@ -16,6 +16,16 @@ OUTDATE = """() => {
     const session = JSON.parse(sessionStorage.getItem("beaconfire-session"));
     sessionStorage.setItem("beaconfire-session", JSON.stringify({ ...session, renewAt: 0 }));
 }"""
+# The tab goes into the background, and comes back ten seconds later.
+HIDE = """() => {
+    Object.defineProperty(document, "hidden", { configurable: true, value: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+SHOW_LATER = """() => {
+    delete document.hidden;
+    Date.now = ((now) => () => now.call(Date) + 10_000)(Date.now);
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
 CORS = {"Access-Control-Allow-Origin": "*"}
 MALICIOUS = "<img src=x onerror='window.harmed = true'><b>bold</b>"
 
@@ -342,7 +352,7 @@ async def test_session_survives_a_reload_and_sign_out_ends_it_on_the_page_and_at
     assert _status("POST", f"{table.services.auth_url}/auth/refresh", {"refreshToken": kept["refreshToken"]}) == 401
 
 
-async def test_feed_is_restored_after_a_reload_and_erased_by_sign_out(table: Table) -> None:
+async def test_feed_is_restored_after_a_reload_with_what_was_missed_and_erased_by_sign_out(table: Table) -> None:
     owner, token = await table.seat("Owner"), table.token("Editor")
     page = owner.page
     await page.get_by_role("button", name="Raise the level of Emberford").click()
@@ -359,6 +369,14 @@ async def test_feed_is_restored_after_a_reload_and_erased_by_sign_out(table: Tab
     )
     away = page.get_by_role("region", name="While you were away: 1 change")
     await expect(away.locator("li")).to_have_text("Editor changed Saltmerepopulationnow 411")
+    await away.get_by_role("button", name="Dismiss").click()
+    await expect(away).to_have_count(0)
+    await page.evaluate(HIDE)
+    call("PATCH", f"{table.campaign_url}/settlements/{settlement}", {"population": 412}, token=token)
+    await expect(_feed(page)).to_have_count(3)
+    await expect(away).to_have_count(0)
+    await page.evaluate(SHOW_LATER)
+    await expect(away.locator("li")).to_have_text("Editor changed Saltmerepopulationfrom 411→ to 412")
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("heading", name="Continue as")).to_be_visible()
     assert await page.evaluate("sessionStorage.length") == 0

@@ -35,7 +35,7 @@ export class Away {
   /**
    * @param {import("./resumes.js").Resumes} resumes
    * @param {boolean} isReturning  whether the page was left before: what happened since then is restored now
-   * @param {() => void} onChange
+   * @param {(isNew: boolean) => void} onChange  `isNew`: the list appears
    */
   constructor(resumes, isReturning, onChange) {
     this.#resumes = resumes;
@@ -75,7 +75,7 @@ export class Away {
     this.#news = [];
     this.#isShown = false;
     this.#resumed = null;
-    this.#onChange();
+    this.#onChange(false);
   }
 
   close() {
@@ -91,8 +91,9 @@ export class Away {
 
   #look() {
     if (this.isAway || this.#news.length === 0) return;
+    const isNew = !this.#isShown;
     this.#isShown = true;
-    this.#onChange();
+    this.#onChange(isNew);
   }
 }
 

@@ -88,7 +88,7 @@ export class LiveRoot {
     this.room = `${kind}:${page.id}`;
     page.outgoing.showing = handlers.showing;
     this.before = readKept(page.me.id, this.room);
-    this.away = new Away(page.resumes, this.before !== undefined, () => this.phase === "open" && handlers.draw());
+    this.away = new Away(page.resumes, this.before !== undefined, (isNew) => this.#showAway(isNew));
     const { signal } = this.#stop;
     window.addEventListener("pagehide", () => this.#keep(), { signal });
     document.addEventListener("visibilitychange", () => this.#keep(), { signal });
@@ -238,6 +238,13 @@ export class LiveRoot {
     if (this.phase !== "open" || this.isLeft || epoch === "") return;
     const shown = Math.min(offset, ...[...this.#underWay].map((each) => each - 1));
     writeKept(this.#page.me.id, this.room, { cursor: `${epoch}:${shown}`, more: this.#handlers.kept?.() });
+  }
+
+  /** @param {boolean} isNew  whether the list has just appeared: the user may be further down */
+  #showAway(isNew) {
+    if (this.phase !== "open") return;
+    this.#handlers.draw();
+    if (isNew && window.scrollY > 0) this.#page.toasts.show("The top of the page lists what happened while you were away.");
   }
 
   #reload() {
