@@ -12,7 +12,7 @@ import { build } from "esbuild";
 
 const PACKAGE = dirname(dirname(fileURLToPath(import.meta.url)));
 /** The largest size, in bytes. Raise it only with a reason in docs/adr/0070. */
-const LIMIT = 9100;
+const LIMIT = 8850;
 
 const { outputFiles } = await build({
   entryPoints: [join(PACKAGE, "src", "index.js")],
@@ -21,7 +21,7 @@ const { outputFiles } = await build({
   format: "esm",
   write: false,
   // `import()` in the core: a bundler makes files of their own of these.
-  external: ["./detour.js", "./renewal.js", "./seen.js"],
+  external: ["./detour.js", "./pace.js", "./renewal.js", "./seen.js"],
 });
 const bytes = gzipSync(outputFiles[0].contents, { level: 9 }).length;
 const text = `@beaconfire/client: the core is ${bytes} bytes, minified and gzipped; at most ${LIMIT} are allowed`;

@@ -834,7 +834,7 @@ export class Client {
     const numbered = { ...message, id: (this.#lastId += 1) };
     this.#log("→", numbered);
     if (!this.#link.send(numbered)) return 0;
-    this.#rooms.pace.count(message);
+    this.#rooms.count(message);
     if (onAnswer) this.#unanswered.set(numbered.id, onAnswer);
     return numbered.id;
   }

@@ -2,7 +2,7 @@
  * Beaconfire's client for browsers, and for Node.
  *
  * This is the core. `package.json` names the other entries. What the core needs only at times (the fallbacks over HTTP, `seen`,
- * the renewal of tokens) is loaded when it is needed.
+ * the renewal of tokens, the pacing of many rooms) is loaded when it is needed.
  */
 
 export { Client, connect } from "./client.js";

@@ -3,9 +3,12 @@
  * them. It refuses messages that come faster than its limits (PROTOCOL.md §4). So the client counts what it sends against the
  * limits of the ack, and has only a few unanswered messages at a time. After a refusal it waits as long as the gateway says, and
  * collects its requests into fewer messages.
+ *
+ * `room.js` loads it once a connection has sent more than its first kilobyte, which is far below every limit.
  */
 
 import { capMs } from "./backoff.js";
+import { bytesOf, MAX_ROOMS_IN_MESSAGE, USUAL_LIMITS } from "./size.js";
 import { Timer } from "./timer.js";
 
 /** Well below the gateway's 100 messages and 64 KiB: pings and token refreshes are messages, too. */
@@ -66,6 +69,7 @@ export class Pace {
   /** @type {Map<number, number>} The bytes of each unanswered message, by id. */
   #unanswered = new Map();
   #refusals = 0;
+  #limits = USUAL_LIMITS;
   /** Set during a pause after a refusal. */
   #hold;
   /** Set while a limit per minute is used up. Rooms can be left in that time. */
@@ -89,9 +93,29 @@ export class Pace {
    * A connection begins, with these limits.
    * @param {import("./size.js").Limits} limits
    */
-  begin({ messagesPerMinute, roomsPerMinute }) {
-    this.#messages.begin(messagesPerMinute);
-    this.#rooms.begin(roomsPerMinute);
+  begin(limits) {
+    this.#limits = limits;
+    this.#messages.begin(limits.messagesPerMinute);
+    this.#rooms.begin(limits.roomsPerMinute);
+  }
+
+  /**
+   * Count what was sent before this was loaded.
+   * @param {{messages: number, rooms: number}} first
+   */
+  countFirst({ messages, rooms }) {
+    this.#messages.take(messages);
+    this.#rooms.take(rooms);
+  }
+
+  /**
+   * Split rooms into as few lists as possible, in order, each for a message of its own.
+   * @template {{name: string}} Named
+   * @param {Named[]} rooms @param {number} spareBytes  what the names may take in a message
+   */
+  parts(rooms, spareBytes) {
+    const most = Math.min(MAX_ROOMS_IN_MESSAGE, this.#limits.roomsPerMinute);
+    return inLists(rooms, ({ name }) => bytesOf(name) + 1, spareBytes, most);
   }
 
   /**
@@ -150,4 +174,29 @@ export class Pace {
     this.#hold.set(leastMs + this.#random() * capMs(this.#refusals), this.#onGo);
     this.#refusals += 1;
   }
+}
+
+/**
+ * Split things into as few lists as possible, in order. A thing that is too large gets a list of its own.
+ * @template Thing
+ * @param {Thing[]} things @param {(thing: Thing) => number} costOf @param {number} spare  bytes for each list
+ * @param {number} most  the largest number of things in a list
+ * @returns {Thing[][]}
+ */
+function inLists(things, costOf, spare, most) {
+  /** @type {Thing[][]} */
+  const lists = [];
+  let left = 0;
+  for (const thing of things) {
+    const cost = costOf(thing);
+    const list = lists.at(-1);
+    if (list && cost <= left && list.length < most) {
+      list.push(thing);
+      left -= cost;
+    } else {
+      lists.push([thing]);
+      left = spare - cost;
+    }
+  }
+  return lists;
 }

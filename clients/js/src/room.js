@@ -3,9 +3,8 @@
 import { capMs } from "./backoff.js";
 import { checkedCursor, Cursor, earlier, isAbove } from "./cursor.js";
 import { guarded } from "./emitter.js";
-import { Pace } from "./pace.js";
 import { checkedRoom, pairOf, retryOfError } from "./protocol.js";
-import { bytesOf, inLists, LEAST_FRAME_BYTES, MAX_ROOMS_IN_MESSAGE, USUAL_LIMITS } from "./size.js";
+import { bytesOf, LEAST_FRAME_BYTES, MAX_ROOMS_IN_MESSAGE, USUAL_LIMITS } from "./size.js";
 import { Store } from "./store.js";
 import { Timer } from "./timer.js";
 
@@ -15,6 +14,10 @@ const MAX_REFUSALS = 10;
 const MAX_TYPES = 100;
 /** Retries are rounded up to this, so that rooms which were refused one by one are asked for in one message. */
 const RETRY_STEP_MS = 250;
+/** A connection may send this much before `pace.js` is loaded. It is one message, or a few, and far below every limit. */
+const FIRST_BYTES = LEAST_FRAME_BYTES;
+/** How long to wait until `pace.js` is loaded again after that has failed. */
+const LOAD_PAUSE_MS = 1000;
 /** What is asked for if no subscription of a room wants events: without types, all would come (PROTOCOL.md, "typing"). */
 const NO_EVENTS = ["user.typing"];
 
@@ -23,6 +26,7 @@ const NO_EVENTS = ["user.typing"];
 /** @typedef {import("./protocol.js").Frame} Frame */
 /** @typedef {import("./protocol.js").Refusal} Refusal */
 /** @typedef {import("./protocol.js").RoomAnswer} RoomAnswer */
+/** @typedef {import("./pace.js").Pace} Pace */
 /** @typedef {import("./messages.d.ts").LeaveReason} LeaveReason */
 /** @typedef {import("./messages.d.ts").ResyncReason} ResyncReason */
 
@@ -289,13 +293,15 @@ export class RoomTable {
   #cursor;
   /** @type {Map<string, Room>} */
   #rooms = new Map();
-  /** @type {Map<string, Wanted>} What the last `connect` asked for, by room. */
+  /** @type {Map<string, Wanted | null>} What the last `connect` asked for, by room. Null if the room did not fit into it. */
   #introduced = new Map();
-  /** @type {Set<string>} The rooms that did not fit into the last `connect`. */
-  #leftOut = new Set();
   /** What the gateway accepts. */
   #limits = { ...USUAL_LIMITS, maxFrameBytes: LEAST_FRAME_BYTES };
   #flushTimer;
+  /** @type {Pace | undefined} Loaded when a connection has sent its first kilobyte, or was refused a message. */
+  #pace;
+  /** What was sent on the connection before. */
+  #first = { messages: 0, rooms: 0, bytes: 0 };
   /** The random part of pauses. It is the same for all rooms of one answer, so that they are asked for together. */
   #jitter = 0;
 
@@ -313,7 +319,6 @@ export class RoomTable {
     this.#send = send;
     this.#cursor = cursor;
     this.#flushTimer = new Timer(clock);
-    this.pace = new Pace(clock, random, () => this.#flush());
   }
 
   /**
@@ -391,16 +396,13 @@ export class RoomTable {
     const message = { rooms: /** @type {string[]} */ ([]), types, presence: wantsPresence || undefined };
     let spare = spareBytes - bytesOf(message);
     this.#introduced.clear();
-    this.#leftOut.clear();
     for (const room of meant) {
       const bytes = bytesOf([room.name, { [room.name]: room.types }]);
-      if (message.rooms.length === MAX_ROOMS_IN_MESSAGE || bytes > spare) {
-        this.#leftOut.add(room.name);
-        continue;
-      }
+      const fits = message.rooms.length < MAX_ROOMS_IN_MESSAGE && bytes <= spare;
+      this.#introduced.set(room.name, fits ? { types: room.types, wantsPresence } : null);
+      if (!fits) continue;
       message.rooms.push(room.name);
       if (room.types) types[room.name] = room.types;
-      this.#introduced.set(room.name, { types: room.types, wantsPresence });
       spare -= bytes;
     }
     return Object.keys(types).length > 0 ? message : { ...message, types: undefined };
@@ -415,7 +417,7 @@ export class RoomTable {
   connected(answers, leftAt, limits) {
     this.#forgetConnection();
     this.#limits = limits;
-    this.pace.begin(limits);
+    this.#pace?.begin(limits);
     this.#jitter = this.#random();
     if (leftAt !== undefined) for (const room of this.#rooms.values()) this.#owe(room, answers[room.name], leftAt);
     for (const [name, answer] of Object.entries(answers)) {
@@ -433,8 +435,9 @@ export class RoomTable {
    * @param {Room} room @param {RoomAnswer | undefined} answer @param {string} leftAt
    */
   #owe(room, answer, leftAt) {
-    if (room.relying.length === 0 && !this.#leftOut.has(room.name)) return;
-    const isBack = answer?.success && room.isServedBy(this.#introduced.get(room.name)?.types);
+    const introduced = this.#introduced.get(room.name);
+    if (room.relying.length === 0 && introduced !== null) return;
+    const isBack = answer?.success && room.isServedBy(introduced?.types);
     if (room.since !== undefined || !isBack) this.#oweSince(room, leftAt);
   }
 
@@ -445,7 +448,8 @@ export class RoomTable {
   }
 
   #forgetConnection() {
-    this.pace.reset();
+    this.#pace?.reset();
+    this.#first = { messages: 0, rooms: 0, bytes: 0 };
     for (const room of this.#rooms.values()) {
       room.isHeld = false;
       room.messageId = 0;
@@ -638,16 +642,16 @@ export class RoomTable {
    * @param {(room: Room, error: Refusal) => void} handlers.onTooSoon  a limit refused the whole message: it must be repeated
    */
   #askAll(message, rooms, { onSent, onAnswer, onTooSoon }) {
+    if (rooms.length === 0) return;
     const envelope = bytesOf({ ...message, id: Number.MAX_SAFE_INTEGER, rooms: [] });
-    const { maxFrameBytes, roomsPerMinute } = this.#limits;
-    const most = Math.min(MAX_ROOMS_IN_MESSAGE, roomsPerMinute);
-    for (const some of inLists(rooms, ({ name }) => bytesOf(name) + 1, maxFrameBytes - envelope, most)) {
-      const names = some.map(({ name }) => name);
-      const bytes = envelope + bytesOf(names);
-      if (!this.pace.allows({ ...message, rooms: names }, bytes)) return;
-      const id = this.#send({ ...message, rooms: names }, ({ error, rooms: answers }) => {
+    for (const some of this.#pace?.parts(rooms, this.#limits.maxFrameBytes - envelope) ?? [rooms]) {
+      const whole = { ...message, rooms: some.map(({ name }) => name) };
+      const bytes = envelope + bytesOf(whole.rooms);
+      if (!this.#allows(whole, bytes)) return;
+      const id = this.#send(whole, ({ error, rooms: answers }) => {
         const tooSoon = error && this.#isTooSoon(message, error) ? error : undefined;
-        this.pace.answered(id, tooSoon);
+        if (tooSoon && !this.#pace) void this.#loadPace(tooSoon);
+        this.#pace?.answered(id, tooSoon);
         this.#jitter = this.#random();
         for (const room of some) {
           if (this.#rooms.get(room.name) !== room || room.messageId !== id) continue;
@@ -657,11 +661,55 @@ export class RoomTable {
         this.#flushSoon(); // send what has changed in the meantime
       });
       if (id === 0) return;
-      this.pace.sent(id, bytes);
+      this.#pace?.sent(id, bytes);
       for (const room of some) {
         room.messageId = id;
         onSent(room);
       }
+    }
+  }
+
+  /**
+   * Whether a message about rooms may be sent now. If not, the next flush tries again.
+   * @param {Frame} message @param {number} bytes
+   */
+  #allows(message, bytes) {
+    if (this.#pace) return this.#pace.allows(message, bytes);
+    const { messagesPerMinute, roomsPerMinute } = this.#limits;
+    const isFirst =
+      this.#first.bytes + bytes <= FIRST_BYTES &&
+      this.#first.messages < messagesPerMinute / 2 &&
+      this.#first.rooms + message["rooms"].length <= Math.min(MAX_ROOMS_IN_MESSAGE, roomsPerMinute);
+    if (!isFirst) void this.#loadPace();
+    return isFirst;
+  }
+
+  /**
+   * Count a message of any type that was sent.
+   * @param {Frame} message
+   */
+  count(message) {
+    if (this.#pace) return this.#pace.count(message);
+    this.#first.messages += 1;
+    this.#first.rooms += message["rooms"]?.length ?? 0;
+    this.#first.bytes += bytesOf(message);
+    if (this.#first.bytes > FIRST_BYTES) void this.#loadPace();
+  }
+
+  /** @param {Refusal} [tooSoon]  a message was refused as a whole */
+  async #loadPace(tooSoon) {
+    this.#first.bytes = Infinity; // no more messages about rooms in the meantime
+    try {
+      const { Pace } = await import("./pace.js");
+      if (this.#pace) return;
+      this.#pace = new Pace(this.#clock, this.#random, () => this.#flush());
+      this.#pace.begin(this.#limits);
+      this.#pace.countFirst(this.#first);
+      if (tooSoon) this.#pace.answered(0, tooSoon);
+      this.#flush();
+    } catch (error) {
+      this.report({ kind: "room", error });
+      this.#flushTimer.set(LOAD_PAUSE_MS, () => this.#flush());
     }
   }
 

@@ -18,28 +18,3 @@ const encoder = new TextEncoder();
 export function bytesOf(value) {
   return encoder.encode(JSON.stringify(value)).length;
 }
-
-/**
- * Split things into as few lists as possible, in order. A thing that is too large gets a list of its own.
- * @template Thing
- * @param {Thing[]} things @param {(thing: Thing) => number} costOf @param {number} spare  bytes for each list
- * @param {number} most  the largest number of things in a list
- * @returns {Thing[][]}
- */
-export function inLists(things, costOf, spare, most) {
-  /** @type {Thing[][]} */
-  const lists = [];
-  let left = 0;
-  for (const thing of things) {
-    const cost = costOf(thing);
-    const list = lists.at(-1);
-    if (list && cost <= left && list.length < most) {
-      list.push(thing);
-      left -= cost;
-    } else {
-      lists.push([thing]);
-      left = spare - cost;
-    }
-  }
-  return lists;
-}

@@ -324,6 +324,7 @@ test("before the first ack `connect` fits every gateway, and the other rooms fol
   client.connect();
   await settle();
   socket().accept();
+  await clock.pass(0);
   await answerAll(clock);
 
   assert.ok(sizes(socket().sent)[0] <= 1024);
@@ -354,6 +355,20 @@ test("a gateway with a smaller frame limit gets a smaller `connect`", async () =
   socket().end(4413);
 
   assert.equal(client.state, "error", "less than the least is not possible");
+});
+
+test("`connect` names no more rooms than the last gateway allows, and the others are refused", async () => {
+  const { client, clock } = await setUpConnected({ limits: { maxRooms: 2 } });
+  for (const name of ["campaign:c1", "campaign:c2"]) client.subscribe(name);
+  await clock.pass(0);
+  socket().reply();
+  socket().end(1006);
+  const room = client.subscribe("campaign:c3");
+  await clock.pass(2000);
+  socket().accept({ limits: { maxRooms: 2 } });
+
+  assert.deepEqual(socket().last.rooms, ["campaign:c1", "campaign:c2"]);
+  assert.equal(room.status.getSnapshot().error.code, "too_many");
 });
 
 test("types that do not fit into a message are left out, and each subscription filters its own", async () => {
