@@ -1,20 +1,23 @@
 """Several tabs of one user share a connection."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import CDPSession, Error, Page
 
 from beaconfire.local_services import Services
 from tests.browser.conftest import Table
-from tests.browser.recording import UNTIL_HEARD, Scripted, publish
+from tests.browser.recording import UNTIL_HEARD, Scripted, publish, publishing
 from tests.browser.tabs import Tab
 
 RUN_S = 150
 # A client that shares its connection with other tabs, and an indicator of its connection.
-JOIN = """async ([room, token, user, hasWorkers]) => {
-    if (!hasWorkers) delete window.SharedWorker;
+JOIN = """async ([room, token, user, missing]) => {
+    for (const name of missing) {
+        Object.defineProperty(name === "locks" ? navigator : window, name, { value: undefined });
+    }
     const { connectTabs } = await import("/client/tabs.js");
     const { mountIndicator } = await import("/client/indicator.js");
     const url = location.origin.replace(/^http/, "ws") + "/ws";
@@ -29,6 +32,20 @@ JOIN = """async ([room, token, user, hasWorkers]) => {
     });
     return client.sessionId;
 }"""
+HEARD = "() => window.heard"
+# Wait until another connection serves the tab than the one of this session. Returns the new session.
+UNTIL_MOVED = """(before) => new Promise((resolve) => {
+    const look = () => {
+        const { state, sessionId } = window.client;
+        if (state === "connected" && sessionId !== before) resolve(sessionId);
+        else setTimeout(look, 20);
+    };
+    look();
+})"""
+DISPATCH = "(name) => document.dispatchEvent(new Event(name))"
+# As in Chrome on Android: one of the tabs has the connection.
+NO_WORKERS = ("SharedWorker",)
+NO_LOCKS = ("SharedWorker", "locks")
 
 
 @pytest.mark.timeout(RUN_S)
@@ -57,18 +74,18 @@ async def test_two_tabs_share_one_connection_until_the_last_one_is_closed(
 
     assert sessions[0]
     assert sessions[0] == sessions[1]
-    assert await second.evaluate("() => window.heard") == offsets
+    assert await second.evaluate(HEARD) == offsets
 
 
 async def test_tabs_of_two_users_do_not_share_a_connection(table: Table) -> None:
-    first, second = await _two_pages(table)
+    first, second = await _pages(table, 2)
 
     assert await _join(table, first) != await _join(table, second, name="Editor")
 
 
-async def test_browser_without_shared_workers_has_a_connection_for_each_tab(table: Table) -> None:
-    pages = await _two_pages(table)
-    sessions = [await _join(table, page, has_workers=False) for page in pages]
+async def test_browser_without_shared_workers_and_locks_has_a_connection_for_each_tab(table: Table) -> None:
+    pages = await _pages(table, 2)
+    sessions = [await _join(table, page, missing=NO_LOCKS) for page in pages]
     await publish(table, 1)
     for page in pages:
         await page.evaluate(UNTIL_HEARD, 1)
@@ -76,15 +93,71 @@ async def test_browser_without_shared_workers_has_a_connection_for_each_tab(tabl
     assert len(set(sessions)) == 2
 
 
-async def _two_pages(table: Table) -> tuple[Page, Page]:
-    """Two tabs of one window."""
+@pytest.mark.timeout(RUN_S)
+async def test_without_shared_workers_the_next_tab_leads_when_the_leader_is_closed_or_crashes(table: Table) -> None:
+    """Events are published meanwhile. The last tab hears each of them once."""
+    leader, second, third = await _pages(table, 3)
+    sessions = [await _join(table, page, missing=NO_WORKERS) for page in (leader, second, third)]
+    async with publishing(table) as offsets:
+        await leader.close()
+        moved = [await page.evaluate(UNTIL_MOVED, sessions[0]) for page in (second, third)]
+        await _crash(second)
+        await third.evaluate(UNTIL_MOVED, moved[0])
+    await third.evaluate(UNTIL_HEARD, len(offsets))
+
+    assert len(set(sessions)) == len(set(moved)) == 1
+    assert await third.evaluate(HEARD) == offsets
+
+
+@pytest.mark.timeout(RUN_S)
+async def test_without_shared_workers_the_next_tab_leads_when_the_leader_is_frozen_or_hangs(table: Table) -> None:
+    """Both leaders come back, and hear once what they have missed.
+
+    Chromium freezes no page without a screen, so the page is only sent the events that come with it.
+    """
+    first, second = await _pages(table, 2)
+    sessions = [await _join(table, page, missing=NO_WORKERS) for page in (first, second)]
+    async with publishing(table) as offsets:
+        await first.evaluate(DISPATCH, "freeze")
+        moved = await second.evaluate(UNTIL_MOVED, sessions[0])
+        await first.evaluate(DISPATCH, "resume")
+        assert await first.evaluate(UNTIL_MOVED, sessions[0]) == moved
+        tools = await _hang(second)
+        await first.evaluate(DISPATCH, "visibilitychange")
+        last = await first.evaluate(UNTIL_MOVED, moved)
+        await tools.send("Debugger.resume")
+        assert await second.evaluate(UNTIL_MOVED, moved) == last
+    for page in (first, second):
+        await page.evaluate(UNTIL_HEARD, len(offsets))
+
+    assert await first.evaluate(HEARD) == offsets
+    assert await second.evaluate(HEARD) == offsets
+
+
+async def _pages(table: Table, count: int) -> list[Page]:
+    """Open tabs of one window, each with a process of its own."""
     first = (await table.window()).page
-    second = await first.context.new_page()
-    await second.goto(table.url)
-    return first, second
+    others = [await first.context.new_page() for _ in range(count - 1)]
+    for page in others:
+        await page.goto(table.url)
+    return [first, *others]
 
 
-async def _join(table: Table, page: Scripted, *, name: str = "Owner", has_workers: bool = True) -> Any:
+async def _crash(page: Page) -> None:
+    """End the process of a tab, without a word to the page."""
+    with contextlib.suppress(Error):
+        await page.goto("chrome://crash")
+
+
+async def _hang(page: Page) -> CDPSession:
+    """Stop the scripts of a tab as soon as one of them runs, until the debugger resumes them."""
+    tools = await page.context.new_cdp_session(page)
+    await tools.send("Debugger.enable")
+    await tools.send("Debugger.pause")
+    return tools
+
+
+async def _join(table: Table, page: Scripted, *, name: str = "Owner", missing: tuple[str, ...] = ()) -> Any:
     """Subscribe to the campaign's room. Returns the id of the connection's session."""
     token = await asyncio.to_thread(table.token, name)
-    return await page.evaluate(JOIN, [table.room, token, name, has_workers])
+    return await page.evaluate(JOIN, [table.room, token, name, list(missing)])

@@ -3,18 +3,17 @@
  *
  *     const client = await connectTabs({ url, getToken, user: "u1" });
  *
- * What it returns is used like a `Client`. The connection is in a SharedWorker. A browser without SharedWorkers or Web Locks gets
- * a `Client` of its own for each tab.
+ * What it returns is used like a `Client`. The connection is in a SharedWorker. Without SharedWorkers, it is in one of the tabs
+ * (`tabs_leader.js`). Without Web Locks, each tab has a `Client` of its own.
  */
 
 import { connect } from "./client.js";
+import { Cursor, parse } from "./cursor.js";
 import { Emitter, guarded } from "./emitter.js";
 import { checkedRoom } from "./protocol.js";
 import { Store } from "./store.js";
 import { browser } from "./surroundings.js";
-
-/** How long the worker may take to answer. */
-const WELCOME_MS = 3000;
+import { WorkerLine } from "./tabs_lines.js";
 
 /** @typedef {import("./client.js").Client} Client */
 /** @typedef {import("./client.js").ClientEvents} ClientEvents */
@@ -25,6 +24,12 @@ const WELCOME_MS = 3000;
 /** @typedef {import("./room.js").RoomStatus} RoomStatus */
 /** @typedef {import("./tabs_hub.js").Message} Message */
 /** @typedef {import("./tabs_hub.js").Port} Port */
+/** @typedef {import("./tabs_lines.js").Line} Line */
+
+/** @type {Status} */
+const CLOSED = { state: "disconnected", attempt: 0, maxAttempts: 10, isReconnect: false, isLive: false, isDegraded: false };
+/** @type {RoomStatus} */
+const JOINING = { state: "joining" };
 
 /**
  * @typedef {object} TabsOptions
@@ -38,68 +43,55 @@ const WELCOME_MS = 3000;
  * @returns {Promise<Client>}  or a `TabClient`, which is used like one
  */
 export async function connectTabs(options) {
-  const port = await openPort(options);
-  return port === null ? connect(options) : /** @type {any} */ (new TabClient(port, options));
-}
-
-/**
- * A port to the worker; null if there is none.
- * @param {ClientOptions & TabsOptions} options
- * @returns {Promise<Port | null>}
- */
-async function openPort(options) {
-  const { url, user, transport, batch, maxPauseMs, tokenTimeoutMs } = options;
-  if (!user) throw new TypeError("connectTabs needs `user`, the id of the user whose tabs share a connection");
-  if (typeof SharedWorker !== "function" || !globalThis.navigator?.locks) return null;
-  const name = `beaconfire ${url} ${user}`;
-  try {
-    const make = () => new SharedWorker(new URL("./tabs_worker.js", import.meta.url), { type: "module", name });
-    const worker = (options.worker ?? make)();
-    const alive = `${name} ${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
-    const release = await held(alive);
-    const wanted = Object.entries({ transport, batch, maxPauseMs, tokenTimeoutMs }).filter(([, value]) => value !== undefined);
-    const given = { url: new URL(url, location.href).href, ...Object.fromEntries(wanted) };
-    worker.port.postMessage({ kind: "hello", options: given, alive });
-    const isWelcome = await new Promise((resolve) => {
-      worker.onerror = () => resolve(false);
-      worker.port.onmessage = ({ data }) => data.kind === "welcome" && resolve(true);
-      setTimeout(() => resolve(false), WELCOME_MS);
-    });
-    if (isWelcome) return worker.port;
-    release();
-  } catch {
-    // A policy of the page may forbid workers.
+  if (!options.user) throw new TypeError("connectTabs needs `user`, the id of the user whose tabs share a connection");
+  for await (const line of linesOf(options)) {
+    const client = new TabClient(line, options);
+    if (await client.open()) return /** @type {any} */ (client);
+    client.close();
   }
-  return null;
+  return connect(options);
 }
 
 /**
- * Hold a lock as long as this tab lives, so that the worker notices its end.
- * @param {string} name
- * @returns {Promise<() => void>} releases it
+ * The ways in which this tab can share a connection, the best one first.
+ * @param {ClientOptions & TabsOptions} options
+ * @returns {AsyncGenerator<Line>}
  */
-function held(name) {
-  return new Promise((resolve) => {
-    void navigator.locks.request(name, () => new Promise((release) => resolve(() => release(undefined))));
-  });
+async function* linesOf({ url, user, worker }) {
+  if (!globalThis.navigator?.locks) return;
+  const name = `beaconfire ${url} ${user}`;
+  if (typeof SharedWorker === "function") yield new WorkerLine(name, worker);
+  if (typeof BroadcastChannel !== "function") return;
+  const { LeaderLine } = await import("./tabs_leader.js");
+  yield new LeaderLine(name);
 }
 
 /** The connection of all tabs, in one of them. It has the calls of a `Client`. */
 export class TabClient {
-  #port;
+  #line;
   #options;
+  /** @type {Port | null} To the hub. */
+  #port = null;
+  #isOpen = false;
   /** @type {Emitter<ClientEvents>} */
   #emitter;
   /** @type {Set<keyof ClientEvents>} */
   #listening = new Set();
   /** @type {Map<number, TabSubscription<any>>} */
   #subscriptions = new Map();
-  /** @type {Map<number, (answer: Message) => void>} */
+  /** @type {Map<number, {question: Message, resolve: (answer: Message) => void}>} What waits in `seen`. */
   #waiting = new Map();
+  /** @type {Map<number, AbortController>} The tokens that the hub waits for. */
+  #tokens = new Map();
   #lastId = 0;
-  #unwatch;
+  /** @type {(() => void) | null} */
+  #unwatch = null;
   /** @type {import("./messages.d.ts").PresenceStatus | undefined} */
   #presenceStatus;
+  /** @type {string | undefined} The cursor up to which every subscription has its events. The next hub resumes from it. */
+  #served;
+  /** Where the client event `event` is. */
+  #heard = new Cursor();
   userId = "";
   sessionId = "";
   /** @type {string | undefined} The cursor at the last change of the status. */
@@ -107,25 +99,33 @@ export class TabClient {
   /** @type {Store<Status>} */
   connection;
 
-  /** @param {Port} port @param {ClientOptions} options */
-  constructor(port, options) {
-    this.#port = port;
+  /** @param {Line} line @param {ClientOptions} options */
+  constructor(line, options) {
+    this.#line = line;
     this.#options = options;
     this.report = (/** @type {import("./client.js").Problem} */ problem) => {
       if (options.onError) guarded(({ error }) => console.error(error), options.onError, problem);
       else if (problem.kind === "handler") console.error("beaconfire: a handler threw", problem.error);
     };
     this.#emitter = new Emitter(this.report);
-    const status = { state: "connecting", attempt: 1, maxAttempts: 10, isReconnect: false, isLive: false, isDegraded: false };
-    this.connection = new Store(/** @type {Status} */ (status), this.report);
-    port.onmessage = ({ data }) => this.#receive(data);
+    this.connection = new Store(/** @type {Status} */ (CLOSED), this.report);
+  }
+
+  /**
+   * Resolves with false if there is no hub.
+   * @internal
+   * @returns {Promise<boolean>}
+   */
+  open() {
+    this.#isOpen = true;
+    this.#set({ ...this.status, state: "connecting", attempt: 1 });
     this.#unwatch = browser.watch({
       onOnline: () => this.#send({ kind: "network", isOffline: false }),
       onOffline: () => this.#send({ kind: "network", isOffline: true }),
       onAwake: () => this.#send({ kind: "awake" }),
       onFreeze: () => {},
     });
-    if (browser.isOffline()) this.#send({ kind: "network", isOffline: true });
+    return this.#line.open((port, alive) => this.#attach(port, alive));
   }
 
   get status() {
@@ -158,24 +158,42 @@ export class TabClient {
    * @param {Name} name @param {(value: ClientEvents[Name]) => void} handler
    */
   on(name, handler) {
-    if (name !== "state" && !this.#listening.has(name)) this.#send({ kind: "listen", name });
-    this.#listening.add(name);
+    if (name !== "state" && !this.#listening.has(name)) {
+      this.#listening.add(name);
+      this.#send({ kind: "listen", name });
+    }
     return this.#emitter.on(name, handler);
   }
 
-  /** The worker connects. */
-  connect() {}
+  /** Join the connection again after `close`, with the same subscriptions. Does nothing if it is already open. */
+  connect() {
+    if (this.#isOpen) return;
+    void this.open().then((hasHub) => {
+      if (hasHub || !this.#isOpen) return;
+      this.close();
+      const error = { code: "unreachable", message: "The connection of the tabs does not answer. Call connect() again" };
+      this.#set({ ...CLOSED, state: "error", error });
+      this.report({ kind: "connection", error });
+    });
+  }
 
   retry() {
+    this.connect();
     this.#send({ kind: "retry" });
   }
 
   /** Leave the connection. It is closed when the last tab leaves it. */
   close() {
-    this.#unwatch();
+    this.#isOpen = false;
+    this.#unwatch?.();
     this.#send({ kind: "bye" });
-    this.#set({ ...this.status, state: "disconnected", attempt: 0, isLive: false });
-    for (const answer of this.#waiting.values()) answer({ kind: "seen", code: "closed", message: "The client was closed" });
+    this.#line.close();
+    this.#port = null;
+    this.sessionId = "";
+    this.#abortTokens();
+    for (const one of this.#subscriptions.values()) one.status.set(JOINING);
+    this.#set({ ...CLOSED });
+    for (const { resolve } of this.#waiting.values()) resolve({ kind: "seen", code: "closed", message: "The client was closed" });
     this.#waiting.clear();
   }
 
@@ -212,18 +230,39 @@ export class TabClient {
    */
   async seen(mark, options) {
     const { NotSeen } = await import("./seen.js");
+    if (!this.#isOpen) throw new NotSeen("closed", "Not connected: call connect() first");
     const id = (this.#lastId += 1);
+    const question = { kind: "seen", id, mark, options };
     /** @type {Message} */
     const answer = await new Promise((resolve) => {
-      this.#waiting.set(id, resolve);
-      this.#send({ kind: "seen", id, mark, options });
+      this.#waiting.set(id, { question, resolve });
+      this.#send(question);
     });
     if (answer["code"]) throw new NotSeen(answer["code"], answer["message"]);
   }
 
+  /**
+   * There is a hub, or another one: tell it everything that this tab wants.
+   * @param {Port | null} port @param {string} alive  the lock that this tab holds as long as it lives
+   */
+  #attach(port, alive) {
+    this.#port = port;
+    if (port === null) return;
+    port.onmessage = ({ data }) => this.#receive(data);
+    const { url, transport, batch, maxPauseMs, tokenTimeoutMs } = this.#options;
+    const options = { url: new URL(url, globalThis.location?.href).href, transport, batch, maxPauseMs, tokenTimeoutMs };
+    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+    this.#abortTokens();
+    this.#send({ kind: "hello", options: given, alive, cursor: this.#served, isOffline: browser.isOffline() });
+    if (this.#presenceStatus) this.#send({ kind: "presenceStatus", status: this.#presenceStatus });
+    for (const name of this.#listening) this.#send({ kind: "listen", name });
+    for (const one of this.#subscriptions.values()) one.enter(this.#served);
+    for (const { question } of this.#waiting.values()) this.#send(question);
+  }
+
   /** @param {Message} message */
   #send(message) {
-    this.#port.postMessage(message);
+    this.#port?.postMessage(message);
   }
 
   /** @param {Status} status */
@@ -237,35 +276,76 @@ export class TabClient {
     const { id } = message;
     switch (message.kind) {
       case "status":
-        this.userId = message["userId"];
-        this.sessionId = message["sessionId"];
-        this.cursor = message["cursor"];
-        return this.#set(message["status"]);
+        return this.#takeStatus(message);
+      case "served":
+        this.#served = message["cursor"];
+        return;
+      case "resync":
+        return this.#takeResync(message["cursor"]);
       case "event":
-        return this.#emitter.emit(message["name"], message["value"]);
+        return this.#takeEvent(message);
       case "problem":
         return this.report(message["problem"]);
       case "room":
-        return this.#subscriptions.get(id)?.status.set(message["status"]);
+        return this.#subscriptions.get(id)?.show(message["status"]);
       case "call":
-        return this.#subscriptions.get(id)?.call(message["name"], message["args"]);
+        return this.#subscriptions.get(id)?.call(message["name"], message["args"], message["cursor"]);
       case "seen":
-        this.#waiting.get(id)?.(message);
+        this.#waiting.get(id)?.resolve(message);
         return void this.#waiting.delete(id);
       case "token":
         return void this.#giveToken(id, message["reason"]);
+      case "noToken":
+        return this.#tokens.get(id)?.abort();
     }
+  }
+
+  /** @param {Message} message */
+  #takeStatus({ status, userId, sessionId, cursor, served }) {
+    this.userId = userId || this.userId;
+    this.sessionId = sessionId;
+    this.cursor = cursor;
+    this.#served = served ?? this.#served;
+    // Another hub does not know that this tab was connected before.
+    const isLoss = this.status.state === "connected" && status.state === "connecting";
+    const isReconnect = status.state !== "disconnected" && (status.isReconnect || this.status.isReconnect || isLoss);
+    this.#set({ ...status, isReconnect });
+  }
+
+  /** @param {Message} message */
+  #takeEvent({ name, value, cursor }) {
+    // What another hub repeats, to resume, is not passed on again.
+    if (name === "event" && value.offset !== undefined && !this.#heard.takeIn(parse(cursor).epoch, value.offset)) return;
+    this.#emitter.emit(name, value);
+  }
+
+  /** @param {string} cursor  events after it may come again */
+  #takeResync(cursor) {
+    this.#served = cursor;
+    this.#heard.lower(cursor);
+    for (const { heard } of this.#subscriptions.values()) heard.lower(cursor);
   }
 
   /** @param {number} id @param {import("./client.js").TokenReason} reason */
   async #giveToken(id, reason) {
+    const abort = new AbortController();
+    this.#tokens.set(id, abort);
+    const port = this.#port;
     try {
-      const token = await this.#options.getToken({ reason, signal: new AbortController().signal });
-      this.#send({ kind: "token", id, token });
+      const token = await this.#options.getToken({ reason, signal: abort.signal });
+      port?.postMessage({ kind: "token", id, token });
     } catch (error) {
       const { message = String(error), retry } = /** @type {any} */ (error ?? {});
-      this.#send({ kind: "token", id, message, retry });
+      port?.postMessage({ kind: "token", id, message, retry });
+    } finally {
+      if (this.#tokens.get(id) === abort) this.#tokens.delete(id);
     }
+  }
+
+  /** No hub waits for a token any more. */
+  #abortTokens() {
+    for (const abort of this.#tokens.values()) abort.abort();
+    this.#tokens.clear();
   }
 }
 
@@ -277,13 +357,20 @@ export class TabSubscription {
   #options;
   #tab;
   #id = 0;
+  /** Whether `onReady` was called: it relies on getting every event. */
+  #isReady = false;
+  /**
+   * The last event that was passed on. Another hub repeats some, to resume.
+   * @internal
+   */
+  heard = new Cursor();
   /** @type {Store<RoomStatus>} */
   status;
 
   /**
    * @param {string} room
    * @param {import("./room.js").RoomHandlers<any>} handlers
-   * @param {object} options
+   * @param {{cursor?: string | null | undefined}} options
    * @param {{report: import("./emitter.js").Report, send: (message: Message) => void, begin: () => number, end: (id: number) => void}} tab
    *   `begin` returns an id, under which it is called until `end`
    */
@@ -305,8 +392,18 @@ export class TabSubscription {
     if (isEnabled === (this.#id !== 0)) return;
     if (!isEnabled) return this.unsubscribe();
     this.#id = this.#tab.begin();
-    this.#tab.send({ kind: "subscribe", id: this.#id, room: this.room, options: this.#options });
-    this.#options = { ...this.#options, cursor: undefined }; // only for the first time
+    this.status.set(JOINING);
+    this.enter(undefined);
+  }
+
+  /**
+   * Ask the hub for the room, again after it has moved to another tab.
+   * @internal
+   * @param {string | undefined} served  where this tab resumes
+   */
+  enter(served) {
+    const cursor = this.#isReady ? served : this.#options.cursor;
+    this.#tab.send({ kind: "subscribe", id: this.#id, room: this.room, options: { ...this.#options, cursor } });
   }
 
   unsubscribe() {
@@ -314,6 +411,9 @@ export class TabSubscription {
     this.#tab.send({ kind: "unsubscribe", id: this.#id });
     this.#tab.end(this.#id); // what is on its way is not passed on
     this.#id = 0;
+    this.#isReady = false;
+    this.heard = new Cursor();
+    this.#options = { ...this.#options, cursor: undefined }; // only for the first time
     this.status.set({ state: "idle" });
   }
 
@@ -324,13 +424,31 @@ export class TabSubscription {
   }
 
   /**
+   * How the room stands.
+   * @internal
+   * @param {RoomStatus} status
+   */
+  show(status) {
+    if (status.state === "refused" || status.state === "left") this.#isReady = false;
+    this.status.set(status);
+  }
+
+  /**
    * What the room's handler gets.
    * @internal
    * @param {Exclude<keyof import("./room.js").RoomHandlers, "on">} name @param {any[]} args
+   * @param {string | undefined} cursor  where the subscription is
    */
-  call(name, args) {
-    guarded(this.#tab.report, /** @type {(...args: any[]) => void} */ (this.handlers[name]), ...args);
+  call(name, args, cursor) {
     const [event, frame] = args;
+    if (name === "onEvent" && frame.offset !== undefined && !this.heard.takeIn(parse(cursor ?? "").epoch, frame.offset)) return;
+    if (name === "onLeft") this.#isReady = false;
+    if (name === "onReady") {
+      if (this.#isReady) return; // it is joined again at another hub
+      this.#isReady = true;
+      if (cursor !== undefined && this.heard.value === undefined) this.heard.reset(cursor);
+    }
+    guarded(this.#tab.report, /** @type {(...args: any[]) => void} */ (this.handlers[name]), ...args);
     if (name === "onEvent") guarded(this.#tab.report, /** @type {any} */ (this.handlers.on)?.[event.type], event, frame);
   }
 }

@@ -1,16 +1,19 @@
 /**
- * The one client that the tabs of a browser share. It runs in a SharedWorker (`tabs_worker.js`). Each tab has a port, over which
- * it asks for rooms and is told what their handlers get (`tabs.js`).
+ * The one client that the tabs of a browser share. It runs in a SharedWorker (`tabs_worker.js`), or in one of the tabs
+ * (`tabs_leader.js`). Each tab has a port, over which it asks for rooms and is told what their handlers get (`tabs.js`). A tab is
+ * also told up to where it has every event, so that it can go on from there at another hub.
  */
 
 import { Client } from "./client.js";
 import { watchPresence } from "./people.js";
 
-/** How long a tab may take to answer with a token, before another one is asked. */
+/** How long a tab may take to answer with a token, before another one is asked, too. */
 const TOKEN_TURN_MS = 5000;
+/** How often tabs are told up to where they have every event. Another hub repeats at most what came in this time. */
+const SERVED_MS = 1000;
 
 /** @typedef {import("./client.js").ClientEvents} ClientEvents */
-/** @typedef {Pick<MessagePort, "postMessage" | "onmessage" | "close">} Port */
+/** @typedef {{postMessage: (message: any) => void, onmessage: ((event: any) => any) | null, close: () => void}} Port */
 /** @typedef {{kind: string, [field: string]: any}} Message  between a tab and the hub */
 
 /** Whose calls a tab gets. */
@@ -26,6 +29,9 @@ export class Hub {
   #isOffline = false;
   /** @type {Map<string, string[]>} What is selected in each room: the gateway tells it only once, and not to its sender. */
   #selections = new Map();
+  /** @type {string | undefined} The cursor up to which every subscription of every tab has its events. */
+  #served;
+  #servedToldAt = 0;
   #more;
 
   /** @param {Partial<import("./client.js").ClientOptions>} [more]  further options of the client, for tests */
@@ -39,7 +45,8 @@ export class Hub {
     let tab = null;
     port.onmessage = ({ data }) => {
       if (data.kind === "hello") {
-        tab = new Tab(this.#clientWith(data.options), port, {
+        if (data.isOffline) this.#isOffline = true;
+        tab = new Tab(this.#clientWith(data.options, data.cursor), port, {
           selected: (room) => this.#selections.get(room),
           onSelected: (room, items, from) => {
             this.#selections.set(room, items);
@@ -51,14 +58,27 @@ export class Hub {
         this.#receive(tab, data);
       }
     };
+    port.postMessage({ kind: "welcome" });
   }
 
-  /** @param {Partial<import("./client.js").ClientOptions> & {url: string}} options  of the first tab */
-  #clientWith(options) {
+  /** End the connection without a word to the tabs: another hub takes over. */
+  close() {
+    const tabs = this.#tabs;
+    this.#tabs = [];
+    for (const tab of tabs) tab.close();
+    this.#client?.close();
+  }
+
+  /**
+   * @param {Partial<import("./client.js").ClientOptions> & {url: string}} options  of the first tab
+   * @param {string | undefined} cursor  where the first tab was at the hub before
+   */
+  #clientWith(options, cursor) {
     if (this.#client !== null) return this.#client;
     const client = new Client({
       ...options,
-      getToken: ({ reason }) => this.#token(reason),
+      getToken: (why) => this.#token(why),
+      storage: /** @type {any} */ ({ read: () => cursor, write: (/** @type {string} */ now) => this.#move(now), connectedAs() {} }),
       onError: (problem) => this.#tabs[0]?.send({ kind: "problem", problem: cloneable(problem) }),
       // A worker knows nothing of these: the tabs tell it.
       surroundings: {
@@ -71,17 +91,32 @@ export class Hub {
       ...this.#more,
     });
     this.#client = client;
-    const tellStatus = () => this.#tabs.forEach((tab) => tab.tellStatus());
-    client.connection.subscribe(tellStatus);
+    client.connection.subscribe(() => this.#tell((tab) => tab.tellStatus(this.#served)));
+    client.on("resync", ({ cursor }) => {
+      this.#served = cursor;
+      this.#tell((tab) => tab.send({ kind: "resync", cursor }));
+    });
     return client;
+  }
+
+  /** @param {(tab: Tab) => void} tell */
+  #tell(tell) {
+    for (const tab of this.#tabs) tell(tab);
+  }
+
+  /** @param {string | undefined} cursor  everything up to it was passed on */
+  #move(cursor) {
+    this.#served = cursor;
+    if (Date.now() - this.#servedToldAt < SERVED_MS) return;
+    this.#servedToldAt = Date.now();
+    this.#tell((tab) => tab.send({ kind: "served", cursor }));
   }
 
   /** @param {Tab} tab @param {string} alive  the lock that the tab holds as long as it lives */
   #welcome(tab, alive) {
     this.#tabs.unshift(tab);
     this.#client?.connect(); // it asks a tab for a token
-    tab.send({ kind: "welcome" });
-    tab.tellStatus();
+    tab.tellStatus(this.#served);
     void globalThis.navigator?.locks?.request(alive, () => this.#drop(tab));
   }
 
@@ -93,6 +128,7 @@ export class Hub {
     if (this.#tabs.length > 0) return;
     this.#client?.close();
     this.#client = null;
+    this.#served = undefined;
     this.#selections.clear();
   }
 
@@ -115,18 +151,38 @@ export class Hub {
   }
 
   /**
-   * Ask a tab for a token and, if it does not answer, the next one.
-   * @param {import("./client.js").TokenReason} reason
+   * Ask the tab that was active last for a token. While there is no answer, the next tab is asked, too, and the first answer counts.
+   * @param {{reason: import("./client.js").TokenReason, signal: AbortSignal}} why
    * @returns {Promise<string>}
    */
-  async #token(reason) {
-    for (const tab of [...this.#tabs]) {
-      const answer = await tab.askForToken(reason);
-      if (answer === null) continue;
+  async #token({ reason, signal }) {
+    const abort = new AbortController();
+    signal.addEventListener("abort", () => abort.abort());
+    try {
+      const answer = await this.#firstAnswer(reason, abort.signal);
+      if (answer === null) throw new Error("No tab has answered with a token");
       if (answer["token"] !== undefined) return answer["token"];
       throw Object.assign(new Error(answer["message"]), { retry: answer["retry"] });
+    } finally {
+      abort.abort(); // the other tabs need not go on
     }
-    throw new Error("No tab has answered with a token");
+  }
+
+  /**
+   * @param {import("./client.js").TokenReason} reason @param {AbortSignal} signal
+   * @returns {Promise<Message | null>} null if every tab has left
+   */
+  async #firstAnswer(reason, signal) {
+    /** @type {Promise<Message>[]} */
+    const answers = [];
+    for (const tab of [...this.#tabs]) {
+      const left = tab.askForToken(reason, signal);
+      answers.push(left.then((answer) => answer ?? Promise.reject(new Error("the tab has left"))));
+      const turn = new Promise((resolve) => setTimeout(() => resolve(null), TOKEN_TURN_MS));
+      const answer = await Promise.race([Promise.any(answers).catch(() => null), turn]);
+      if (answer !== null) return /** @type {Message} */ (answer);
+    }
+    return Promise.any(answers).catch(() => null);
   }
 }
 
@@ -144,6 +200,7 @@ class Tab {
   #offs = [];
   /** @type {Map<number, () => void>} Ends what tells a subscription who is in its room. */
   #watches = new Map();
+  #isClosed = false;
 
   /**
    * @param {Client} client
@@ -158,15 +215,17 @@ class Tab {
 
   /** @param {Message} message */
   send(message) {
-    this.#port.postMessage(message);
+    if (!this.#isClosed) this.#port.postMessage(message);
   }
 
-  tellStatus() {
+  /** @param {string | undefined} served */
+  tellStatus(served) {
     const { status, userId, sessionId, cursor } = this.#client;
-    this.send({ kind: "status", status, userId, sessionId, cursor });
+    this.send({ kind: "status", status, userId, sessionId, cursor, served });
   }
 
   close() {
+    this.#isClosed = true;
     for (const off of this.#offs) off();
     for (const id of [...this.#subscriptions.keys()]) this.#unsubscribe(id);
     for (const answer of this.#questions.values()) answer(null);
@@ -197,17 +256,14 @@ class Tab {
   }
 
   /**
-   * @param {import("./client.js").TokenReason} reason
-   * @returns {Promise<Message | null>} null if it does not answer
+   * @param {import("./client.js").TokenReason} reason @param {AbortSignal} signal  no answer is needed any more
+   * @returns {Promise<Message | null>} null if it has left
    */
-  askForToken(reason) {
+  askForToken(reason, signal) {
     const id = (this.#lastQuestion += 1);
+    signal.addEventListener("abort", () => this.#questions.delete(id) && this.send({ kind: "noToken", id }));
     return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(null), TOKEN_TURN_MS);
-      this.#questions.set(id, (answer) => {
-        clearTimeout(timer);
-        resolve(answer);
-      });
+      this.#questions.set(id, resolve);
       this.send({ kind: "token", id, reason });
     });
   }
@@ -217,16 +273,16 @@ class Tab {
    * @param {string} room @param {object} frame
    */
   people(room, frame) {
-    for (const [id, one] of this.#subscriptions) if (one.room === room) this.#call(id, "onPeople", frame);
+    for (const [id, one] of this.#subscriptions) if (one.room === room) this.#call(id, "onPeople", [frame]);
   }
 
   /** @param {{id: number, room: string, options: {presence?: boolean}}} message */
   #subscribe({ id, room, options: { presence, ...options } }) {
     /** @type {Record<string, (...args: any[]) => void>} */
     const handlers = {};
-    for (const name of ROOM_EVENTS) handlers[name] = (...args) => this.#call(id, name, ...args);
+    for (const name of ROOM_EVENTS) handlers[name] = (...args) => this.#call(id, name, args, subscription.heard.value);
     handlers["onPeople"] = (frame) => {
-      if (frame.type === "typing") this.#call(id, "onPeople", frame);
+      if (frame.type === "typing") this.#call(id, "onPeople", [frame]);
       else if (frame.type === "selection") this.#shared.onSelected(room, frame.items);
     };
     const subscription = this.#client.subscribe(room, handlers, options);
@@ -236,14 +292,14 @@ class Tab {
     status.subscribe(tell);
     tell();
     const items = this.#shared.selected(room);
-    if (items) this.#call(id, "onPeople", { type: "selection", items });
+    if (items) this.#call(id, "onPeople", [{ type: "selection", items }]);
     if (presence) this.#watch(id, room);
   }
 
   /** @param {number} id @param {string} room */
   #watch(id, room) {
     const { users, close } = watchPresence(this.#client, room);
-    const tell = () => users.getSnapshot() && this.#call(id, "onPeople", { type: "presence", ...users.getSnapshot() });
+    const tell = () => users.getSnapshot() && this.#call(id, "onPeople", [{ type: "presence", ...users.getSnapshot() }]);
     const stop = users.subscribe(tell);
     this.#watches.set(id, () => (stop(), close()));
     tell();
@@ -265,14 +321,15 @@ class Tab {
     if (subscription && message.type === "select") this.#shared.onSelected(subscription.room, message["items"], this);
   }
 
-  /** @param {number} id @param {string} name @param {any[]} args */
-  #call(id, name, ...args) {
-    this.send({ kind: "call", id, name, args });
+  /** @param {number} id @param {string} name @param {any[]} args @param {string} [cursor]  where the subscription is */
+  #call(id, name, args, cursor) {
+    this.send({ kind: "call", id, name, args, cursor });
   }
 
   /** @param {keyof ClientEvents} name */
   #listen(name) {
-    this.#offs.push(this.#client.on(name, (value) => this.send({ kind: "event", name, value })));
+    const tell = (/** @type {any} */ value) => this.send({ kind: "event", name, value, cursor: this.#client.cursor });
+    this.#offs.push(this.#client.on(name, tell));
   }
 
   /** @param {number} id @param {any} mark @param {object} options */

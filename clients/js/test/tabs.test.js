@@ -20,31 +20,55 @@ async function deliver() {
 let tabs = 0;
 
 /**
- * Hold a lock until the end of the test, as a tab does while it lives. Older versions of Node have no locks.
+ * Hold a lock until it is released or the test ends, as a tab does while it lives. Older versions of Node have no locks.
  * @param {import("node:test").TestContext} context @param {string} name
+ * @returns {Promise<() => void>}
  */
 async function hold(context, name) {
-  if (!globalThis.navigator?.locks) return;
-  await new Promise((held) => {
-    void navigator.locks.request(name, () => new Promise((release) => (context.after(release), held())));
+  if (!globalThis.navigator?.locks) return () => {};
+  return new Promise((held) => {
+    void navigator.locks.request(name, () => new Promise((release) => (context.after(release), held(release))));
   });
+}
+
+/** The way of a tab to a hub, which `moveTo` leads to another one. */
+class FakeLine {
+  constructor(context, hub) {
+    Object.assign(this, { context, hub });
+  }
+
+  async open(onPort) {
+    this.alive = `alive ${(tabs += 1)}`;
+    this.release = await hold(this.context, this.alive);
+    this.onPort = onPort;
+    this.moveTo(this.hub);
+    return true;
+  }
+
+  moveTo(hub) {
+    const { port1, port2 } = new MessageChannel();
+    this.context.after(() => (port1.close(), port2.close()));
+    hub.attach(port2);
+    this.onPort(port1, this.alive);
+  }
+
+  close() {
+    this.release();
+  }
 }
 
 /** A hub, and what opens tabs on it. */
 function setUpTabs(context) {
   FakeSocket.all = [];
   const clock = new FakeClock();
-  const hub = new Hub({ WebSocket: FakeSocket, transport: "websocket", clock, random: () => 0 });
+  const makeHub = () => new Hub({ WebSocket: FakeSocket, transport: "websocket", clock, random: () => 0 });
+  const hub = makeHub();
   const asked = [];
-  const open = async (name, getToken = async () => `token of ${name}`) => {
-    const { port1, port2 } = new MessageChannel();
-    context.after(() => (port1.close(), port2.close()));
-    const alive = `alive ${(tabs += 1)}`;
-    await hold(context, alive);
-    hub.attach(port2);
-    const options = { url: "ws://gateway/ws", getToken: (why) => (asked.push([name, why.reason]), getToken(why)) };
-    port1.postMessage({ kind: "hello", options: { url: options.url }, alive });
-    const client = new TabClient(port1, options);
+  const open = async (name, getToken = async () => `token of ${name}`, more = {}) => {
+    const line = new FakeLine(context, hub);
+    const options = { url: "ws://gateway/ws", getToken: (why) => (asked.push([name, why.reason]), getToken(why)), ...more };
+    const client = Object.assign(new TabClient(line, options), { line });
+    await client.open();
     await deliver();
     return client;
   };
@@ -53,7 +77,7 @@ function setUpTabs(context) {
     await clock.pass(0);
     await deliver();
   };
-  return { clock, open, asked, flush };
+  return { clock, open, asked, flush, hub, makeHub };
 }
 
 test("two tabs have one connection, one room on the wire, and each event once", async (context) => {
@@ -156,4 +180,119 @@ test("`seen` and client events reach the tab that asked", async (context) => {
   assert.deepEqual(ids, ["id11"]);
   two.close();
   await never;
+});
+
+test("tabs that move to another hub resume there, and hear nothing twice", async (context) => {
+  const { open, flush, hub, makeHub } = setUpTabs(context);
+  const [one, two] = [await open("one"), await open("two")];
+  const heard = [];
+  for (const [name, tab] of Object.entries({ one, two })) {
+    const note = (what) => heard.push(`${name} ${what}`);
+    tab.subscribe(ROOM, { onEvent: ({ id }) => note(id), onReady: () => note("ready") });
+    tab.on("event", ({ event: { id } }) => note(`client ${id}`));
+  }
+  await deliver();
+  socket().accept();
+  await flush();
+  for (const offset of [11, 12]) socket().receive(event(offset));
+  await deliver();
+  heard.length = 0;
+  hub.close();
+  const next = makeHub();
+  for (const { line } of [one, two]) line.moveTo(next);
+  await flush();
+  socket().accept();
+  await flush();
+  socket().receive(event(12, ["user:u1"]));
+  socket().restore(event(11), event(12), event(13));
+  socket().receive({ ...event(13), rooms: ["user:u1"] });
+  socket().answer({ [ROOM]: { success: true } });
+  await flush();
+  socket().receive(event(14));
+  await deliver();
+
+  assert.equal(FakeSocket.all.length, 2);
+  const { cursor } = socket().of("connect")[0];
+  assert.match(cursor, /^e:1[012]$/);
+  assert.deepEqual(socket().of("subscribe").map((message) => [message.rooms, message.cursor]), [[[ROOM], cursor]]);
+  const wanted = ["id13", "client id13", "id14", "client id14"];
+  assert.deepEqual(heard.sort(), [...wanted.map((what) => `one ${what}`), ...wanted.map((what) => `two ${what}`)].sort());
+  assert.deepEqual([one.state, one.status.isReconnect], ["connected", true]);
+});
+
+test("a subscription from a snapshot that was not joined yet is asked for again from the snapshot", async (context) => {
+  const { open, flush, hub, makeHub } = setUpTabs(context);
+  const tab = await open("one");
+  const heard = [];
+  await deliver();
+  socket().accept();
+  tab.subscribe(ROOM, { onEvent: ({ id }) => heard.push(id), onReady: () => heard.push("ready") }, { cursor: "e:5" });
+  await flush();
+  socket().restore(event(6));
+  await deliver();
+  hub.close();
+  tab.line.moveTo(makeHub());
+  await flush();
+  socket().accept();
+  await flush();
+  assert.equal(socket().last.cursor, "e:5");
+  socket().restore(event(6), event(7));
+  socket().answer({ [ROOM]: { success: true } });
+  await flush();
+
+  assert.deepEqual(heard, ["id6", "id7", "ready"]);
+});
+
+test("a closed tab connects again, with its subscriptions and from where it was", async (context) => {
+  const { open, flush } = setUpTabs(context);
+  const tab = await open("one");
+  const heard = [];
+  const room = tab.subscribe(ROOM, { onEvent: ({ id }) => heard.push(id) });
+  await deliver();
+  socket().accept();
+  await flush();
+  socket().receive(event(11));
+  await deliver();
+  tab.close();
+  await flush();
+  assert.deepEqual([tab.state, tab.sessionId, room.status.getSnapshot().state], ["disconnected", "", "joining"]);
+  await assert.rejects(tab.seen("e:1"), { code: "closed" });
+  tab.connect();
+  await flush();
+  socket().accept();
+  await flush();
+  socket().restore(event(11), event(12));
+  socket().answer(granted);
+  await flush();
+
+  assert.deepEqual([tab.state, room.status.getSnapshot().state, heard], ["connected", "joined", ["id11", "id12"]]);
+});
+
+test("a tab that cannot connect again says so", async (context) => {
+  const { open } = setUpTabs(context);
+  const problems = [];
+  const tab = await open("one", async () => "token", { onError: ({ kind }) => problems.push(kind) });
+  tab.close();
+  tab.line.open = async () => false;
+  tab.connect();
+  await deliver();
+
+  assert.deepEqual([tab.state, tab.status.error.code, problems], ["error", "unreachable", ["connection"]]);
+});
+
+test("the signal of `getToken` is aborted when the token is no longer needed", async (context) => {
+  const { clock, open } = setUpTabs(context);
+  const signals = [];
+  const hangs = ({ signal }) => (signals.push(signal), new Promise(() => {}));
+  const tab = await open("one", hangs);
+  assert.equal(signals[0].aborted, false);
+  await clock.pass(15_000); // `tokenTimeoutMs`
+  await deliver();
+  assert.equal(signals[0].aborted, true);
+  await clock.pass(1000);
+  await deliver();
+  assert.equal(signals[1].aborted, false);
+  tab.close();
+
+  assert.equal(signals[1].aborted, true);
 });
