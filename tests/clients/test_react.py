@@ -10,7 +10,7 @@ from tests.clients.stage import staged
 from tests.javascript import CLIENTS, build_types, install_from_lock, node, run_node
 
 REACT = CLIENTS / "react"
-HOOKS = ("subscription", "room_state", "presence", "components", "server", "optimistic")
+HOOKS = ("subscription", "room_state", "presence", "components", "server", "optimistic", "offline", "tabs")
 CACHES = ("tanstack", "apollo", "store")
 _RUN_S = 200
 

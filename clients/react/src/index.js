@@ -9,6 +9,7 @@ export { useChat } from "./chat.js";
 export { useWebSocket } from "./connection.js";
 export { ConnectionIndicator } from "./indicator.js";
 export { useNotifications } from "./notifications.js";
+export { useOfflineQueue } from "./offline.js";
 export { useOptimistic } from "./optimistic.js";
 export { usePresence, usePresenceStatus, useSelection, useTyping } from "./presence.js";
 export { BeaconfireProvider, useWebSocketConnection } from "./provider.js";
@@ -22,6 +23,8 @@ export { ToastProvider, useToasts } from "./toasts.js";
 /** @typedef {import("./chat.js").ChatMessage} ChatMessage */
 /** @typedef {import("./connection.js").ConnectionState} ConnectionState */
 /** @typedef {import("./notifications.js").Notification} Notification */
+/** @typedef {import("./offline.js").OfflineChanges} OfflineChanges */
+/** @typedef {import("./offline.js").OfflineOptions} OfflineOptions */
 /**
  * @template Value
  * @typedef {import("./optimistic.js").OptimisticValue<Value>} OptimisticValue

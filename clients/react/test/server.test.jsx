@@ -35,7 +35,8 @@ function Everything() {
   library.usePresenceStatus("away");
   const { value, isPending } = library.useOptimistic("settlement:s1", 1);
   const stored = library.useStore(null, "nothing");
-  return JSON.stringify({ state, isConnected, rooms, isLoading, unread, count, value, isPending, stored, lists: [approvals, agents, runs, messages, users, items] });
+  const { pending } = library.useOfflineQueue();
+  return JSON.stringify({ state, isConnected, rooms, isLoading, unread, count, value, isPending, stored, lists: [approvals, agents, runs, messages, users, items, pending] });
 }
 
 const page = (
@@ -69,7 +70,7 @@ test("a server renders every hook and component without a connection and without
     value: 1,
     isPending: false,
     stored: "nothing",
-    lists: [[], [], [], [], [], []],
+    lists: [[], [], [], [], [], [], []],
   });
   expect(printed).not.toHaveBeenCalled();
 });
