@@ -10,6 +10,8 @@ CLIENTS = Path(__file__).parents[1] / "clients"
 PACKAGE = CLIENTS / "js"
 _INSTALL = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
 _INSTALL_S = 120
+_REACT = CLIENTS / "react"
+_DECLARATIONS = ("--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", str(_REACT / "types"))
 _RUN_S = 120
 
 
@@ -27,6 +29,18 @@ def build_types() -> None:
         newest = max(path.stat().st_mtime for path in (PACKAGE / "src").rglob("*"))
         if not declarations.is_file() or declarations.stat().st_mtime < newest:
             run_node(str(PACKAGE / "scripts" / "types.js"))
+
+
+def pack_packages(folder: Path) -> dict[str, Path]:
+    """Pack the browser client and the hooks as they are published. Returns the archives, by the name of the package."""
+    install_from_lock(_REACT)
+    build_types()
+    run_node(str(_REACT / "node_modules" / "typescript" / "bin" / "tsc"), "-p", str(_REACT), *_DECLARATIONS)
+    for package in (PACKAGE, _REACT):
+        command = ["npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
+        result = subprocess.run(command, cwd=package, capture_output=True, text=True, timeout=_RUN_S)
+        assert result.returncode == 0, result.stdout + result.stderr
+    return {name: next(folder.glob(f"beaconfire-{name}-*.tgz")) for name in ("client", "react")}
 
 
 def install_from_lock(folder: Path) -> None:

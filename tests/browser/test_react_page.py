@@ -13,7 +13,7 @@ from playwright.async_api import Browser, expect
 from beaconfire.local_services import Services
 from beaconfire.nats_server import free_port
 from tests.browser.conftest import Table
-from tests.javascript import CLIENTS, build_types, install_from_lock, node
+from tests.javascript import install_from_lock, node, pack_packages
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "start" / "react.md"
@@ -40,7 +40,7 @@ def _application(tmp_path_factory: pytest.TempPathFactory) -> Path:
     modules.mkdir()
     for package in (CONSUMERS / "node_modules").glob("[!.]*"):
         (modules / package.name).symlink_to(package)
-    for name, package in _packed(tmp_path_factory.mktemp("packed")).items():
+    for name, package in pack_packages(tmp_path_factory.mktemp("packed")).items():
         shutil.unpack_archive(package, modules / "@beaconfire")
         (modules / "@beaconfire" / "package").rename(modules / "@beaconfire" / name)
     return folder
@@ -100,19 +100,6 @@ async def test_application_of_the_page_shows_what_the_owner_changes_in_the_demo(
     await expect(page.get_by_text("People here: 2")).to_be_visible()
     await expect(page.locator(".beaconfire-toast")).to_contain_text("A settlement: update")
     assert troubles == []
-
-
-def _packed(folder: Path) -> dict[str, Path]:
-    """Pack the client and the hooks. Returns the archives, by the name of the package."""
-    install_from_lock(CLIENTS / "react")
-    build_types()
-    _run([node(), "node_modules/typescript/bin/tsc", "-p", ".", *_BUILD], CLIENTS / "react")
-    for name in ("js", "react"):
-        _run(["npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", str(folder)], CLIENTS / name)
-    return {name: next(folder.glob(f"beaconfire-{name}-*.tgz")) for name in ("client", "react")}
-
-
-_BUILD = ("--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", "types")
 
 
 def _run(command: list[str], folder: Path) -> None:

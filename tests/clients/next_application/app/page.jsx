@@ -1,0 +1,5 @@
+import { Members } from "./members.jsx";
+
+export default function Page() {
+  return <Members id="w1" />;
+}
