@@ -17,6 +17,7 @@ from tests.gateway.conftest import running_gateway, settlement
 from tests.gateway.events import member, publish_as_auth
 from tests.javascript import node
 from tests.polling import polling
+from tests.proxy import Proxy
 
 SCRIPT = Path(__file__).with_name("fallback.mjs")
 ROOM, OTHER = "campaign:c1", "campaign:c2"
@@ -133,6 +134,27 @@ async def test_token_is_renewed_without_a_loss_and_a_removed_member_is_told(
     assert client.states == [("connecting", None), ("connected", transport)]
     assert left == {"left": ROOM, "reason": "membership_removed"}
     assert not [line for line in client.said if "unhandled" in line]
+
+
+@each_fallback
+async def test_client_in_a_quiet_room_is_connected_again_soon_after_it_lost_its_connection(
+    stream: NatsServer, auth: FakeAuth, transport: str
+) -> None:
+    """A gateway lets a poll wait if it has the same rooms as the one before. The ack comes all the same."""
+    async with (
+        running_gateway(stream, auth) as gateway,
+        Proxy(int(gateway.url.rpartition(":")[2])).running() as front,
+        listening(f"http://127.0.0.1:{front.port}", transport, auth.token("viewer")) as client,
+    ):
+        client.subscribe(ROOM)
+        await client.next("ready")
+        with front.cut_off():
+            lost = await client.next("state")
+        async with asyncio.timeout(WAIT_S):
+            while (await client.next("state"))["state"] != "connected":
+                pass
+
+    assert lost["state"] == "connecting"
 
 
 @each_fallback

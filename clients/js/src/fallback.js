@@ -152,7 +152,7 @@ export class FallbackLink {
     const waiting = (this.#waiting = new AbortController());
     try {
       if (this.way === "sse") await this.#listen(waiting);
-      else await this.#poll(waiting, { waitS: this.#waitS });
+      else await this.#poll(waiting, { waitS: this.#isAcknowledged ? this.#waitS : 0 }); // the ack must not wait for an event
     } catch (error) {
       if (!waiting.signal.aborted) throw error; // else something is to be sent, or it has ended
     } finally {

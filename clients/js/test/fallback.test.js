@@ -111,7 +111,7 @@ test("a poll names rooms, types and the cursor, and the next one starts where th
 
   assert.equal(first.way, "app/poll");
   assert.equal(first.token, "Bearer t1");
-  assert.deepEqual(first.body, { rooms: ["campaign:c1"], types: { "campaign:c1": ["t"] }, cursor: "e:7", waitS: 25 });
+  assert.deepEqual(first.body, { rooms: ["campaign:c1"], types: { "campaign:c1": ["t"] }, cursor: "e:7", waitS: 0 });
   assert.deepEqual(frames.map(({ type }) => type), ["connection.ack", "event", "position"]);
   assert.deepEqual([http.last.body.cursor, http.last.body.replaces], ["e:12", "s1"]);
 });

@@ -93,6 +93,19 @@ async def test_client_that_lost_its_connection_gets_what_it_missed_once_and_in_o
 
 
 @each_way
+async def test_client_in_a_quiet_room_is_connected_again_soon_after_it_lost_its_connection(
+    gateway: Gateway, front: Proxy, transport: Transport
+) -> None:
+    """A gateway lets a poll wait if it has the same rooms as the one before. The ack comes all the same."""
+    diary = Diary()
+    async with connect(at(front), gateway.auth.token("viewer"), transport=transport, on_notice=diary) as client:
+        await client.room(ROOM).ready()
+        with front.cut_off():
+            await diary.until(State.CONNECTING, times=2)
+        await diary.until(State.CONNECTED, times=2)
+
+
+@each_way
 async def test_room_of_a_snapshot_begins_with_what_happened_since(gateway: Gateway, transport: Transport) -> None:
     async with connect(gateway.url, gateway.auth.token("viewer"), transport=transport) as client:
         everything = client.room(ROOM)

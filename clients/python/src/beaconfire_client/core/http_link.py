@@ -107,7 +107,7 @@ class HttpLink:
         if self.way == "sse":
             # A stream that is silent for twice that time is dead.
             return Request("sse", self._body(), 2.0 * min(_WRITES_EVERY_S, self._wait_s))
-        return self._poll(self._wait_s)
+        return self._poll(self._wait_s if self._is_acknowledged else 0)  # the ack must not wait for an event
 
     def beside(self, message: Message) -> Request | None:
         """Return how to send a message while the stream stays open, or None if it is sent in another way.
