@@ -62,3 +62,15 @@ async def test_roots_that_a_late_writer_took_away_are_added_again(stream: NatsSe
 
         assert added == ["depot.>"]
         assert await subjects(setup) == {*STREAM_SUBJECTS, "depot.>", "truck.>"}
+
+
+async def test_declaring_again_keeps_more_room_that_an_operator_gave_the_stream(stream: NatsServer) -> None:
+    """Otherwise the next upgrade would delete the oldest events."""
+    async with connected(stream, "setup") as nc:
+        config = await broker.config_of(nc, STREAM)
+        more = config | {"max_bytes": config["max_bytes"] + 1_000_000, "max_age": 2 * config["max_age"]}
+        await broker.call_api(nc, f"STREAM.UPDATE.{STREAM}", more)
+        await declare_stream(nc)
+        after = await broker.config_of(nc, STREAM)
+
+    assert (after["max_bytes"], after["max_age"]) == (more["max_bytes"], more["max_age"])

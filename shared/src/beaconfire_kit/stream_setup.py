@@ -53,6 +53,8 @@ async def _declare_events(nc: Client, replicas: int | None) -> str:
     epoch = broker.epoch_of(there) or uuid.uuid4().hex[:12]
     config = broker.stream_config(replicas=copies, epoch=epoch)
     config["subjects"] = _union(config["subjects"], there["subjects"])  # of roots of the catalogue
+    for limit in ("max_bytes", "max_age"):  # an operator may have given the stream more room
+        config[limit] = max(config[limit], there.get(limit, 0))
     await broker.call_api(nc, f"STREAM.UPDATE.{STREAM}", config)
     return epoch
 

@@ -78,7 +78,7 @@ def disks(seen: Iterable[Disk], stream: Mapping[str, Any] | None) -> Iterator[Ch
             yield Check("disks", name, "warning", found, advice)
         elif disk.free_bytes < more:
             found += f", and the stream may grow by {in_bytes(more)} before it drops its oldest events"
-            yield Check("disks", name, "warning", found, f"{advice}, or lower the stream's max_bytes")
+            yield Check("disks", name, "warning", found, advice)
         else:
             yield Check("disks", name, "ok", found)
 
