@@ -1,0 +1,291 @@
+"""Faults staged in a running set: the documented command finds each, and the documented cure ends it.
+
+docs/howto/troubleshoot.md, "Ten incidents", has the table. The other rows have tests where their parts are: a full
+stream in tests/tools/test_doctor.py, a full disk in tests/kit/test_database_full.py, and slow clients in
+tests/gateway/transports.
+"""
+
+import asyncio
+import copy
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from sqlalchemy import insert
+
+from beaconfire import outboxes
+from beaconfire.diagnosis import Check
+from beaconfire.doctor import CannotDiagnose
+from beaconfire.local_services import Plan, Services
+from beaconfire.nats_server import free_port
+from beaconfire_kit.catalogue import builtin
+from beaconfire_kit.catalogue_store import CatalogueStore
+from beaconfire_kit.database import Database
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.roles import Role
+from beaconfire_kit.stream_setup import declare_stream
+from beaconfire_publisher.store import OUTBOX
+from tests.client import Closed, SocketClient, open_socket
+from tests.conftest import connected
+from tests.e2e.conftest import Line
+from tests.e2e.examined import database, looked_at, problems
+from tests.forked import all_forked
+from tests.people import Person
+from tests.tools.terminal import run
+
+LOOKS_UP = ', "$JS.API.CONSUMER.CREATE.EVENTS.outbox-publisher"'
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(name="running", scope="module")
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The set of this module. Each test cures what it breaks."""
+    folder: Path = tmp_path_factory.mktemp("incidents")
+    services = all_forked(Services(Plan(folder, gateways=1, monitoring_port=free_port())))
+    try:
+        services.start()
+        yield services
+    finally:
+        services.kill()
+
+
+async def until(services: Services, name: str, verdict: str) -> Check:
+    """Ask doctor until a check has this verdict."""
+    async with asyncio.timeout(60):
+        while (check := (await looked_at(services)).get(name)) is None or check.verdict != verdict:
+            await asyncio.sleep(0.2)
+        return check
+
+
+def log_of(services: Services, *, since: dict[str, int] | None = None) -> dict[str, str]:
+    """What each process has logged, or only what came after `since`."""
+    files = [services.nats.log_path, *(one.process.log_path for one in services.services)]
+    return {file.name: file.read_text()[(since or {}).get(file.name, 0) :] for file in files}
+
+
+class Watched:
+    """A campaign with a member who listens, and a way to change it."""
+
+    def __init__(self, line: Line, owner: Person, campaign: str, settlement: str, client: SocketClient) -> None:
+        self.line, self.owner, self.campaign, self.client = line, owner, campaign, client
+        self._path = f"/v1/campaigns/{campaign}/settlements/{settlement}"
+
+    async def change(self, level: int) -> None:
+        await self.line.publisher("PATCH", self._path, {"level": level}, token=self.owner.token)
+
+    async def hears(self, kind: str = "settlement_updated") -> dict[str, Any]:
+        while True:
+            frame = await self.client.next("event")
+            if frame["event"]["type"].endswith(kind):
+                return frame
+
+
+@asynccontextmanager
+async def watched(line: Line) -> AsyncIterator[Watched]:
+    owner = await line.sign_up("owner")
+    campaign = await line.campaign(owner)
+    settlement = await line.settlement(owner, campaign)
+    async with open_socket(line.services.gateways[0].url) as client:
+        await client.connect(owner.token, [f"campaign:{campaign}"])
+        yield Watched(line, owner, campaign, settlement, client)
+
+
+@asynccontextmanager
+async def without_permission(services: Services, text: str) -> AsyncIterator[None]:
+    """Let the broker run with a configuration that lacks a permission. In the end, it has it again."""
+    config = services.nats.folder / "nats-server.conf"
+    whole = config.read_text()
+    assert text in whole
+    config.write_text(whole.replace(text, "", 1))
+    await asyncio.to_thread(services.nats.reload)
+    try:
+        yield
+    finally:
+        config.write_text(whole)
+        await asyncio.to_thread(services.nats.reload)
+
+
+async def test_doctor_finds_nothing_wrong_with_the_running_set_and_no_process_logs_an_error_because_of_it(
+    line: Line,
+) -> None:
+    """No red line appears in any other terminal."""
+    async with watched(line) as campaign:
+        await campaign.change(2)
+        await campaign.hears()
+    before = {name: len(text) for name, text in log_of(line.services).items()}
+    checks = await looked_at(line.services)
+    logged = log_of(line.services, since=before)
+
+    assert problems(checks) == {}
+    assert checks["versions"].verdict == "ok"
+    assert checks["relay of publisher"].found.split(", ")[0].endswith(f":{line.services.publisher.process.pid}")
+    assert [line for text in logged.values() for line in text.splitlines() if is_red(line)] == []
+
+
+def is_red(line: str) -> bool:
+    return "[ERR]" in line or "[WRN]" in line or re.search(r'"level": ?"(warning|error|critical)"', line) is not None
+
+
+async def test_missing_permission_is_found_and_the_refused_event_is_sent_after_the_cure(line: Line) -> None:
+    services = line.services
+    async with watched(line) as campaign:
+        async with without_permission(services, '"campaign.>", '):
+            found = (await looked_at(services))["user publisher"]
+            await campaign.change(3)
+            refused = await until(services, "publisher", "warning")
+        resent = await asyncio.to_thread(
+            outboxes.send_again, "publisher", database(services, "publisher"), Path(), None
+        )
+        heard = await campaign.hears()
+        cured = await looked_at(services)
+
+    assert "may not publish on campaign.>" in found.found
+    assert "beaconfire broker config" in found.advice
+    assert "`beaconfire outbox publisher --resend-all`" in refused.advice
+    assert resent >= 1
+    assert heard["event"]["payload"]["changedFields"] == ["level"]
+    assert problems(cured) == {}
+
+
+async def test_event_that_blocks_its_root_is_named_with_the_missing_permission(line: Line) -> None:
+    """An event that waited for long is looked up first, for which the publisher needs a consumer."""
+    services = line.services
+    async with watched(line) as campaign, without_permission(services, LOOKS_UP):
+        update = SettlementUpdated(
+            campaign_id=campaign.campaign, settlement_id="s1", operation="update", changed_fields=("name",)
+        )
+        old = Envelope(update, Metadata(source="api"))
+        await write_row(database(services, "publisher"), old, age=timedelta(minutes=20))
+        blocked = await until(services, f"publisher campaign:{campaign.campaign}", "warning")
+        user = (await looked_at(services))["user publisher"]
+        outbox = run(services.nats.folder, "outbox", "publisher", "--database-url", database(services, "publisher"))
+    async with asyncio.timeout(60):
+        while f"publisher campaign:{campaign.campaign}" in await looked_at(services):
+            await asyncio.sleep(0.2)
+
+    assert f"1 events wait behind event {old.id}" in blocked.found
+    assert "`an event was not acknowledged, trying again`" in blocked.advice
+    assert "may not publish on $JS.API.CONSUMER.CREATE.EVENTS.outbox-publisher" in user.found
+    assert old.id in outbox.text
+
+
+async def write_row(url: str, envelope: Envelope, *, age: timedelta) -> None:
+    """Write an event into an outbox, as if it had waited there."""
+    store = Database(url)
+    try:
+        async with store.writing() as tx:
+            row = {"event_id": envelope.id, "subject": envelope.subject, "body": envelope.encode()}
+            await tx.execute(insert(OUTBOX).values(**row, created_at=datetime.now(UTC) - age))
+    finally:
+        await store.close()
+
+
+async def test_catalogue_older_than_the_code_is_found_and_setup_cures_it(line: Line) -> None:
+    document: dict[str, Any] = copy.deepcopy(dict(builtin.documents()["campaign"]))
+    document["channels"].popitem()
+    async with connected(line.services.nats, "setup") as setup:
+        await CatalogueStore(setup).push([document], by="test", allow_removals=True)
+        found = await looked_at(line.services)
+        await declare_stream(setup)
+    cured = await looked_at(line.services)
+
+    assert "older than this version's" in problems(found)["fragment campaign"]
+    assert "run `beaconfire setup`" in problems(found)["fragment campaign"]
+    assert problems(cured) == {}
+
+
+async def test_clock_that_is_off_is_found_with_what_it_breaks(line: Line) -> None:
+    async def readyz(_request: web.Request) -> web.Response:
+        then = datetime.now(UTC) + timedelta(seconds=90)
+        return web.json_response({"status": "ready"}, headers={"Date": format_datetime(then, usegmt=True)})
+
+    app, port = web.Application(), free_port()
+    app.add_routes([web.get("/readyz", readyz)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        checks = await looked_at(line.services, f"http://127.0.0.1:{port}")
+    finally:
+        await runner.cleanup()
+
+    assert "ahead of this machine's" in problems(checks)[f"clock of http://127.0.0.1:{port}"]
+    assert "run NTP" in problems(checks)[f"clock of http://127.0.0.1:{port}"]
+
+
+async def test_revoked_token_is_named_in_the_gateways_log_and_a_new_sign_in_cures_it(line: Line) -> None:
+    owner = await line.sign_up("owner")
+    await line.auth("POST", "/auth/sign-out", {"refreshToken": owner.refresh_token, "everywhere": True})
+    with pytest.raises(Closed) as refused:
+        async with open_socket(line.services.gateways[0].url) as client:
+            await client.connect(owner.token)
+    signed_in = await line.auth("POST", "/auth/sign-in", {"email": owner.email, "password": "correct horse"})
+    async with open_socket(line.services.gateways[0].url) as client:
+        ack = await client.connect(signed_in["accessToken"])
+
+    assert (refused.value.code, "access was revoked" in refused.value.reason) == (4401, True)
+    assert ack["type"] == "connection.ack"
+
+
+async def test_event_for_other_roles_shows_its_audience_at_its_offset(line: Line) -> None:
+    """A viewer does not hear it, and the event says why."""
+    services = line.services
+    async with watched(line) as campaign, connected(services.nats, "publisher") as nc:
+        viewer = await line.sign_up("viewer")
+        await line.add_member(campaign.owner, campaign.campaign, viewer, "viewer")
+        update = SettlementUpdated(
+            campaign_id=campaign.campaign, settlement_id="s1", operation="update", changed_fields=("secret",)
+        )
+        async with open_socket(services.gateways[0].url) as other:
+            await other.connect(viewer.token, [f"campaign:{campaign.campaign}"])
+            secret = Envelope(update, Metadata(source="api", audience=(Role.OWNER,)))
+            offset = json.loads((await nc.request(secret.subject, secret.encode())).data)["seq"]
+            await campaign.hears()
+            await campaign.change(5)
+            first = await other.next("event")
+        url = f"{services.gateways[0].ops_url}/api/v1/ws/events/{offset}"
+        shown = await line.call("GET", url, token=services.operator_token)
+
+    assert first["event"]["payload"]["changedFields"] == ["level"]
+    assert '"audience": ["owner"]' in json.dumps(shown)
+
+
+async def test_dead_letters_are_counted_by_doctor_and_shown_with_their_reason(line: Line, tmp_path: Path) -> None:
+    services = line.services
+    async with connected(services.nats, "publisher") as nc:
+        await nc.request("campaign.c1.state", b'{"type": "nonsense"}')
+    found = await until(services, "dead letters", "warning")
+    shown = await asyncio.to_thread(run, tmp_path, "deadletters", **services.nats.environment("operator"))
+
+    assert "`beaconfire deadletters`" in found.advice
+    assert "campaign.c1.state" in shown.text
+
+
+async def test_broker_that_is_away_is_named_by_doctor_and_readyz_and_nothing_is_lost(line: Line) -> None:
+    services = line.services
+    async with watched(line) as campaign:
+        services.nats.kill()
+        with pytest.raises(CannotDiagnose, match="does the broker run") as found:
+            await looked_at(services)
+        await campaign.change(7)
+        why = await asyncio.to_thread(until_not_ready, services)
+        await asyncio.to_thread(services.nats.start)
+        heard = await campaign.hears()
+
+    assert services.nats.url in str(found.value)
+    assert "broker" in why
+    assert heard["event"]["payload"]["changedFields"] == ["level"]
+
+
+def until_not_ready(services: Services) -> str:
+    while (why := services.publisher.why_not_ready()) is None:
+        pass
+    return why
