@@ -7,7 +7,7 @@
 | `GET rooms` | the largest rooms, with their clients and users |
 | `GET sessions?user=&room=&after=` | sessions of all gateways |
 | `POST sessions/ID/disconnect`, `POST sessions/ID/reset-limits` | |
-| `POST reset-limits?user=&address=` | |
+| `POST reset-limits?user=` | |
 | `GET letters` | the newest dead letters |
 | `POST letters/replay` | what became of each |
 | `GET outboxes` | what waits in each outbox, and what was refused |
@@ -78,7 +78,7 @@ class Calls:
             web.get(f"{API}sessions", self.sessions),
             web.post(f"{API}sessions/{{session_id}}/disconnect", self.disconnect),
             web.post(f"{API}sessions/{{session_id}}/reset-limits", self.reset_one),
-            web.post(f"{API}reset-limits", self.reset_all),
+            web.post(f"{API}reset-limits", self.reset_user),
             web.get(f"{API}letters", self.letters),
             web.post(f"{API}letters/replay", self.replay),
             web.get(f"{API}outboxes", self.outboxes),
@@ -116,10 +116,7 @@ class Calls:
 
     async def sessions(self, request: web.Request) -> web.Response:
         """Answer with sessions of `?user=`, an id or an e-mail address, in `?room=`, `?after=` an id."""
-        wanted = _asked(request, "user", "room", "after")
-        if "@" in wanted.get("user", ""):
-            found = await self._services.ask_one("auth", f"/api/v1/auth/users/{quote(wanted['user'], safe='')}")
-            wanted["user"] = found["user"]["userId"]
+        wanted = await self._with_user_id(_asked(request, "user", "room", "after"))
         path = f"/api/v1/ws/sessions?{urlencode({**wanted, 'limit': PAGE_OF_SESSIONS})}"
         answers = await self._services.ask_all("gateway", path)
         sessions = [
@@ -137,12 +134,12 @@ class Calls:
     async def reset_one(self, request: web.Request) -> web.Response:
         return await self._change_session(request, "reset-limits")
 
-    async def reset_all(self, request: web.Request) -> web.Response:
-        """Reset the limits of `?user=` and of `?address=` on every gateway."""
-        wanted = _asked(request, "user", "address")
-        path = f"/api/v1/ws/reset-limits?{urlencode(wanted)}"
-        answers = await self._services.ask_all("gateway", path, method="POST")
-        _refuse_if_nothing(answers)
+    async def reset_user(self, request: web.Request) -> web.Response:
+        """Reset the limits of `?user=` and of all clients of this user, on every gateway."""
+        wanted = await self._with_user_id(_asked(request, "user"))
+        answers = await self._services.ask_all("gateway", f"/api/v1/ws/reset-limits?{urlencode(wanted)}", method="POST")
+        if not answers.by_address:
+            raise BeaconfireError(errors.BAD_REQUEST, next(iter(answers.failed.values()), "no gateway is known"))
         clients = sum(answer["clients"] for answer in answers.by_address.values())
         return json_answer({"clients": clients, "failed": answers.failed})
 
@@ -197,6 +194,14 @@ class Calls:
     def _publisher_password(self) -> str:
         return self._settings.publisher_password.get_secret_value()
 
+    async def _with_user_id(self, wanted: Mapping[str, str]) -> dict[str, str]:
+        """Return the parameters with the user's id in place of an e-mail address. Raises BeaconfireError."""
+        user = wanted.get("user", "")
+        if "@" not in user:
+            return dict(wanted)
+        found = await self._services.ask_one("auth", f"/api/v1/auth/users/{quote(user, safe='')}")
+        return {**wanted, "user": found["user"]["userId"]}
+
     async def _occupancy(self) -> Mapping[str, Any]:
         """Return the occupancy of rooms, or nothing if no gateway answers. Each knows the whole deployment."""
         try:
@@ -230,9 +235,3 @@ def _asked(request: web.Request, *names: str) -> dict[str, str]:
 
 def _failed(*answers: Answers[Any]) -> dict[str, str]:
     return {address: why for one in answers for address, why in one.failed.items()}
-
-
-def _refuse_if_nothing(answers: Answers[Any]) -> None:
-    """Raise BeaconfireError with the first reason if no service did it."""
-    if not answers.by_address:
-        raise BeaconfireError(errors.BAD_REQUEST, next(iter(answers.failed.values()), "no gateway is known"))

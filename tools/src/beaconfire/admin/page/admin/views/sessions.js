@@ -38,6 +38,12 @@ export const sessions = {
           go({ user: String(data.get("user")).trim(), room: String(data.get("room")).trim() });
         },
         disconnect: (element) => act(element, "disconnect", "The connection was closed. Its client connects again."),
+        async "reset-user"(element) {
+          if (!isSure(element.dataset.key, draw)) return;
+          const { clients } = await call("reset-limits", { method: "POST", query: { user: wanted.user } });
+          said = `The limits of this user start from zero, for ${some(clients, "client")}.`;
+          await refresh();
+        },
         reset: (element) => act(element, "reset-limits", "The limits of this client and its user start from zero."),
       },
     };
@@ -63,7 +69,14 @@ function found(seen, me, wanted) {
   const last = seen.sessions.at(-1)?.sessionId;
   const more = seen.total > seen.sessions.length;
   return [
-    h("p", { class: "quiet" }, `${some(seen.total, "session")}${more ? `, of which ${seen.sessions.length} are shown` : ""}.`),
+    h(
+      "div",
+      { class: "section-head" },
+      h("p", { class: "quiet" }, `${some(seen.total, "session")}${more ? `, of which ${seen.sessions.length} are shown` : ""}.`),
+      wanted.user && me.role === "act"
+        ? careful({ key: "reset-user", action: "reset-user", text: "Reset the user's limits", sure: "Really reset them" })
+        : null,
+    ),
     table("Sessions", columns, rows, "No session matches."),
     more && last ? h("a", { class: "button more", href: `#/sessions?${new URLSearchParams({ ...wanted, after: last })}` }, "Next page") : null,
   ].filter(Boolean);
