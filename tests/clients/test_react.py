@@ -14,6 +14,8 @@ HOOKS = ("subscription", "room_state", "presence", "components", "server", "opti
 CACHES = ("tanstack", "apollo", "store")
 _RUN_S = 200
 
+pytestmark = pytest.mark.timeout(_RUN_S)
+
 
 @pytest.fixture(name="stage", scope="module")
 def _stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
