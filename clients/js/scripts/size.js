@@ -12,7 +12,7 @@ import { build } from "esbuild";
 
 const PACKAGE = dirname(dirname(fileURLToPath(import.meta.url)));
 /** The largest size, in bytes. Raise it only with a reason in docs/adr/0070. */
-const LIMIT = 8880;
+const LIMIT = 8900;
 
 const { outputFiles } = await build({
   entryPoints: [join(PACKAGE, "src", "index.js")],
