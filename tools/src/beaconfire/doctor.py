@@ -97,11 +97,13 @@ async def diagnose(deployment: Deployment) -> list[Check]:
     ):
         catalogue = await _catalogue(asked)
         facts = await _facts(deployment, asked, http, catalogue.roots or BUILT_IN_ROOTS)
-        return [
+        checks = [
             *examine(facts),
             *catalogue_diagnosis.examine(catalogue, facts.stream),
             *await _surroundings(deployment, facts),
         ]
+        parts = list(dict.fromkeys(check.part for check in checks))
+        return sorted(checks, key=lambda check: parts.index(check.part))
 
 
 async def _surroundings(deployment: Deployment, facts: Facts) -> list[Check]:
