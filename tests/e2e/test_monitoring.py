@@ -160,6 +160,14 @@ def query_of(target: Mapping[str, Any]) -> str:
     return str(target["expr"]).replace("$__rate_interval", INTERVAL)
 
 
+async def test_prometheus_finds_no_mistake_in_the_metrics_of_any_service(line: Line) -> None:
+    """Its check knows names, units, types and help texts."""
+    async with aiohttp.ClientSession() as http:
+        for service in line.services.services:
+            async with http.get(f"{service.ops_url}/metrics") as answer:
+                check_with_promtool("metrics", text=await answer.text())
+
+
 def test_every_metric_of_the_dashboard_exists() -> None:
     """Prometheus answers a query for a metric that does not exist with nothing."""
     named = {name for panel in panels() for target in panel["targets"] for name in metrics_in(target["expr"])}
@@ -178,9 +186,12 @@ def test_every_metric_in_the_documentation_exists() -> None:
 
 
 def test_prometheus_finds_no_mistake_in_the_alert_rules() -> None:
+    check_with_promtool("rules", *map(os.fspath, sorted(ALERTS.glob("*.yml"))))
+
+
+def check_with_promtool(*what: str, text: str | None = None) -> None:
     program = shutil.which("promtool")
     assert program, "promtool is missing: `make monitoring` installs it"
-    files = map(os.fspath, sorted(ALERTS.glob("*.yml")))
-    checked = subprocess.run([program, "check", "rules", *files], capture_output=True, text=True, check=False)
+    checked = subprocess.run([program, "check", *what], input=text, capture_output=True, text=True, check=False)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
