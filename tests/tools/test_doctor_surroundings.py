@@ -225,3 +225,12 @@ def test_outbox_names_the_event_that_blocks_a_root_and_the_process_that_sends(
 )
 def test_way_to_a_broker_on_a_public_address_must_be_encrypted(has_tls: bool, private: bool, verdict: str) -> None:
     assert judge.broker_door("nats://rt.example", has_tls, private).verdict == verdict
+
+
+def test_outbox_that_cannot_be_read_is_shown_with_the_reason() -> None:
+    unseen = {"outbox of auth": "auth.db: this database does not exist"}
+    facts = Facts({"version": "2.15.1", "max_payload": 262_144}, "operator", False, NOW, unseen=unseen)
+    checks = {check.name: check for check in examine(facts) if check.part == "outbox"}
+
+    assert (checks["auth"].verdict, checks["auth"].found) == ("unseen", unseen["outbox of auth"])
+    assert "--database" in checks["auth"].advice

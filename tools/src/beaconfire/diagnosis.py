@@ -35,6 +35,8 @@ SKEW_WRONG_S = 30.0
 """How far the times in a token may be off."""
 REACH_WARNING_S = 24 * 3600
 LAG_WARNING = 1_000
+OUTBOX_OF = "outbox of "
+"""Begins the name of a fact about a service's outbox."""
 RELAY_SILENT_S = 60.0
 """A relay with events to send renews its lease every second or two."""
 DURABLES = ("auth-parents", "rules-engine", "scheduler")
@@ -480,6 +482,10 @@ def _services(facts: Facts) -> Iterator[Check]:
 
 def _outboxes(facts: Facts) -> Iterator[Check]:
     """Report which process sends, each root with events that have waited for long, and the events that were refused."""
+    for what, why in facts.unseen.items():
+        if what.startswith(OUTBOX_OF):
+            advice = "check the database, and its URL in `--database SERVICE=URL`"
+            yield Check("outbox", what.removeprefix(OUTBOX_OF), "unseen", why, advice)
     for box in facts.outboxes:
         late = [root for root in box.waiting if root.oldest_s > STALE_S]
         yield _relay(box, bool(late))

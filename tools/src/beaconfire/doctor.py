@@ -30,7 +30,7 @@ from beaconfire import surroundings_diagnosis as judge
 from beaconfire.broker_permissions import CannotAsk, MayNotAsk, Permissions, look_at_logins
 from beaconfire.broker_users import USER_INFO, USERS, Publisher, password_variable
 from beaconfire.catalogue_diagnosis import CatalogueSeen
-from beaconfire.diagnosis import BROKER_CONFIG, Check, Facts, Readiness, Verdict, examine, parse_time, worst
+from beaconfire.diagnosis import BROKER_CONFIG, OUTBOX_OF, Check, Facts, Readiness, Verdict, examine, parse_time, worst
 from beaconfire.operating import AuthOperator
 from beaconfire_kit import broker
 from beaconfire_kit.broker import (
@@ -369,7 +369,9 @@ async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSess
     took_s = time.time() - began
     stores = await _try_to_store(asked) if stream and "error" not in stream else None
     pages = [await seen.get("varz", _page(http, f"{url.rstrip('/')}/varz")) for url in deployment.monitoring]
-    boxes = [await seen.get("outboxes", outboxes.look_at(name, url)) for name, url in deployment.databases.items()]
+    boxes = [
+        await seen.get(f"{OUTBOX_OF}{name}", outboxes.look_at(name, url)) for name, url in deployment.databases.items()
+    ]
     return Facts(
         server=server_info(asked.nc),
         user=settings.nats_user,
