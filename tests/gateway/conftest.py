@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -48,6 +49,12 @@ class Gateway:
         """Return the statistics for operators. Metrics are of the whole process, so they include earlier tests."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/api/v1/ws/stats") as answer:
             return dict(await answer.json())
+
+    async def sessions(self, *query: tuple[str, str]) -> tuple[int, dict[str, Any]]:
+        """Return the status and the answer to an operator who asks for sessions."""
+        url = f"{self.ops_url}/api/v1/ws/sessions?{urlencode(query)}"
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
+            return answer.status, dict(await answer.json())
 
     async def metrics(self) -> str:
         async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/metrics") as answer:

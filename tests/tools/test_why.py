@@ -308,7 +308,7 @@ async def test_event_user_and_sessions_show_what_why_rests_on(up: Deployment) ->
         user = await up.run("user", viewer.email)
         as_json = json.loads((await up.run("user", "show", viewer.id, "--json")).text)
         listed = json.loads((await up.run("sessions", "--room", f"campaign:{campaign}", "--json")).text)
-        table = await up.run("sessions", "--user", viewer.id)
+        table = await up.run("sessions", "--user", viewer.email)
     none = await up.run("sessions", "--user", viewer.id)
     missing = await up.run("event", "no-such-id")
 

@@ -1,22 +1,10 @@
 """Operators see which sessions a gateway has, what each hears, and from where on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
-
-import aiohttp
 
 from tests.client import open_socket
 from tests.gateway.conftest import Gateway, on_both_transports, settlement
-
-Query = Sequence[tuple[str, str]]
-
-
-async def ask(gateway: Gateway, *query: tuple[str, str]) -> tuple[int, dict[str, Any]]:
-    """The answer of the operations port: its status and its JSON."""
-    url = f"{gateway.ops_url}/api/v1/ws/sessions?{urlencode(query)}"
-    async with aiohttp.ClientSession() as http, http.get(url) as answer:
-        return answer.status, await answer.json()
 
 
 def rooms_of(session: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +19,7 @@ async def test_a_session_shows_its_rooms_roles_types_and_place(gateway: Gateway)
         )
         before = await gateway.publish(settlement())
 
-        status, answer = await ask(gateway, ("user", "viewer"))
+        status, answer = await gateway.sessions(("user", "viewer"))
 
     session = answer["sessions"][0]
     room = rooms_of(session)["campaign:c1"]
@@ -54,11 +42,11 @@ async def test_a_session_shows_what_it_resumed_restored_and_lost(gateway: Gatewa
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"], cursor=cursor)
         await client.next("event")
         await client.ask("subscribe", rooms=["campaign:c1/settlement:s1"], cursor=cursor)
-        _, resumed = await ask(gateway, ("user", "viewer"))
+        _, resumed = await gateway.sessions(("user", "viewer"))
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"], cursor="other:7")
         await client.next("resync")
-        _, lost = await ask(gateway, ("user", "viewer"))
+        _, lost = await gateway.sessions(("user", "viewer"))
 
     rooms = rooms_of(resumed["sessions"][0])
     began = int(cursor.rpartition(":")[2])
@@ -78,10 +66,10 @@ async def test_sessions_are_listed_by_room_in_pages(gateway: Gateway) -> None:
         await other.connect(gateway.auth.token("owner"), ["campaign:c1"])
         expected = sorted([one.ack["sessionId"], two.ack["sessionId"]])
 
-        _, first = await ask(gateway, ("room", "settlement:s1"), ("limit", "1"))
-        _, second = await ask(gateway, ("room", "settlement:s1"), ("after", first["sessions"][0]["sessionId"]))
-        _, whole = await ask(gateway)
-        wrong = [await ask(gateway, query) for query in (("room", "no room"), ("limit", "0"), ("limit", "x"))]
+        _, first = await gateway.sessions(("room", "settlement:s1"), ("limit", "1"))
+        _, second = await gateway.sessions(("room", "settlement:s1"), ("after", first["sessions"][0]["sessionId"]))
+        _, whole = await gateway.sessions()
+        wrong = [await gateway.sessions(query) for query in (("room", "no room"), ("limit", "0"), ("limit", "x"))]
 
     assert [session["sessionId"] for answer in (first, second) for session in answer["sessions"]] == expected
     assert (first["total"], whole["total"]) == (2, 3)

@@ -100,8 +100,12 @@ async def test_client_that_falls_further_and_further_behind_gets_resync_and_is_l
         live = await gateway.publish(settlement("after"))
         while (event := json.loads((await slow.frame())[1])).get("offset", 0) < live:
             pass
+        _, seen = await gateway.sessions(("user", "viewer"))
 
+    began = seen["sessions"][0]["rooms"][0]["began"]
     assert (frame["rooms"], frame["reason"]) == (["campaign:c1"], "too_slow")
+    assert [one["how"] for one in began][:2] == ["joined", "resync"]
+    assert cursor_of(frame["cursor"]).offset in [one["after"] for one in began]
     assert cursor_of(frame["cursor"]).offset <= last
     assert event["offset"] == live
 

@@ -155,7 +155,9 @@ def show_user(
 
 
 def sessions(
-    user: Annotated[str | None, typer.Option(help="Only sessions of the user with this id.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Only sessions of this user: a user id or an e-mail address.")
+    ] = None,
     room: Annotated[
         list[str] | None, typer.Option(help="Only sessions in this room, like `campaign:c1`. Can be repeated.")
     ] = None,
@@ -164,13 +166,15 @@ def sessions(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The most sessions of each gateway.")] = 100,
     gateway_ops: GatewayOps = None,
+    auth_ops: AuthOps = None,
+    operator_token: OperatorToken = None,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
     """List connected sessions: who, over which transport, in how many rooms, and how far behind."""
     query: list[tuple[str, str]] = [("limit", str(limit)), *(("room", one) for one in room or [])]
     if user is not None:
-        query.append(("user", user))
+        query.append(("user", _user_id(user, auth_ops, operator_token, data)))
     urls = [one for one in addresses_of(gateway_ops, data) if gateway is None or gateway in one]
     answers = ask_all(urls, lambda url: call("GET", f"{url}/api/v1/ws/sessions?{urlencode(query)}"))
     found = [{**one, "gateway": url} for url, answer in answers.items() for one in answer["sessions"]]
@@ -195,8 +199,11 @@ def tail(
     type_: Annotated[
         list[str] | None, typer.Option("--type", metavar="TYPE", help="Only events of this type. Can be repeated.")
     ] = None,
-    user: Annotated[str | None, typer.Option(help="Only events that the user with this id caused.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Only events that this user caused: a user id or an e-mail address.")
+    ] = None,
     gateway_ops: GatewayOps = None,
+    auth_ops: AuthOps = None,
     operator_token: OperatorToken = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each event as one line of JSON.")] = False,
     data: Data = DATA,
@@ -207,13 +214,21 @@ def tail(
     """
     query = [("room", one) for one in room or []] + [("type", one) for one in type_ or []]
     if user is not None:
-        query.append(("user", user))
+        query.append(("user", _user_id(user, auth_ops, operator_token, data)))
     printer = tailing.print_json if as_json else tailing.print_readable
     token = _token(operator_token, DataFolder(data))
     asyncio.run(tailing.tail(addresses_of(gateway_ops, data), query, token, printer))
 
 
 # Where to look.
+
+
+def _user_id(name: str, auth_ops: str | None, token: str | None, data: Path) -> str:
+    """Return the id of a user who is named by id or by e-mail address. Only for an address is auth asked."""
+    if "@" not in name:
+        return name
+    found = auth_operator(DataFolder(data), auth_ops, token).get(f"users/{quote(name, safe='')}")
+    return str(found["user"]["userId"])
 
 
 def _databases(services: Sequence[str] | None, folder: DataFolder) -> Mapping[str, str]:
