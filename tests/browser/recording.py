@@ -23,12 +23,14 @@ UNTIL_HEARD = """(count) => new Promise((resolve) => {
     const look = () => (window.heard.length >= count ? resolve() : setTimeout(look, 20));
     look();
 })"""
-# A client beside the page's own. It records what it hears, how it is connected, and what the page's indicator shows.
+# A client beside the page's own. It records what it hears, how it is connected, and what the page's indicator and
+# its notices show.
 RECORD = """async ([room, transport]) => {
     const { Client } = await import("/client/index.js");
     const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
     const url = location.origin.replace(/^http/, "ws") + "/ws";
-    const record = (window.record = { offsets: [], states: [], transports: [], shown: [], errors: [], resyncs: 0 });
+    const heard = { offsets: [], errors: [], resyncs: 0 };
+    const record = (window.record = { ...heard, states: [], transports: [], shown: [], notices: [] });
     const client = (window.client = new Client({ url, transport, getToken: async () => accessToken }));
     client.on("state", ({ state, transport }) => {
         record.states.push(state);
@@ -47,6 +49,9 @@ RECORD = """async ([room, transport]) => {
         if (!light.hidden && record.shown.at(-1) !== text) record.shown.push(text);
     };
     new MutationObserver(note).observe(light, { attributes: true, childList: true, subtree: true });
+    const list = document.getElementById("toasts");
+    const words = (changes) => changes.flatMap(({ addedNodes }) => [...addedNodes].map((one) => one.innerText));
+    new MutationObserver((changes) => record.notices.push(...words(changes))).observe(list, { childList: true });
 }"""
 UNTIL_AT = """([offset, waitMs]) => new Promise((resolve, reject) => {
     const end = Date.now() + waitMs;

@@ -38,6 +38,16 @@ UNTIL = """([selector, text, waitMs]) => new Promise((resolve, reject) => {
     look();
 })"""
 
+UNTIL_THERE = """([selector, waitMs]) => new Promise((resolve, reject) => {
+    const end = Date.now() + waitMs;
+    const look = () => {
+        if (document.querySelector(selector)) return resolve();
+        if (Date.now() > end) return reject(new Error(`There is no ${selector}`));
+        setTimeout(look, 20);
+    };
+    look();
+})"""
+
 
 class Tab(ABC):
     """One tab. It has the calls that Playwright's `Page` has too, and a few that work the same in every browser."""
@@ -75,8 +85,12 @@ class Tab(ABC):
         await self._press_at(x, y)
 
     async def until(self, selector: str, text: str) -> None:
-        """Wait until an element shows a text."""
+        """Wait until an element shows a text. A text that is shown for a moment may be missed."""
         await self.evaluate(UNTIL, [selector, text, WAIT_MS])
+
+    async def until_there(self, selector: str) -> None:
+        """Wait until there is such an element, visible or not."""
+        await self.evaluate(UNTIL_THERE, [selector, WAIT_MS])
 
 
 class ChromiumTab(Tab):

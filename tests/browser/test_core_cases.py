@@ -26,6 +26,8 @@ UNTIL_WAY = """(way) => new Promise((resolve) => {
     look();
 })"""
 LIGHT, NOTICE, FEED = "#connection", ".beaconfire-toast", ".entry-text"
+GREEN = f"{LIGHT}[data-look=green]"
+"""The indicator is visible only for the first three seconds of a connection."""
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -122,17 +124,17 @@ async def test_user_signs_in_hears_changes_and_misses_nothing_over_a_restart_and
         await tab.until(LIGHT, "Reconnecting (")
         await tab.until(NOTICE, "The connection was lost. Trying to reconnect…")
         await asyncio.to_thread(gateway.start)
-        await tab.until(LIGHT, "Connected")
-        await tab.until(NOTICE, "Connected again.")
+        await tab.until_there(GREEN)
         with network.gone():
             await tab.set_offline(True)
             await tab.until(LIGHT, "Reconnecting (1 of 10)")
         await tab.set_offline(False)
-        await tab.until(LIGHT, "Connected")
+        await tab.until_there(GREEN)
     record = await heard(tab, offsets)
 
     assert_once(record, offsets)
     assert record["shown"][-2:] == ["Reconnecting (1 of 10)…", "Connected"]
+    assert any("Connected again." in text for text in record["notices"])
 
 
 @browsers("chromium", "firefox")
@@ -150,7 +152,7 @@ async def test_page_moves_from_websocket_to_stream_to_polls_and_back_with_one_cu
         await tab.evaluate(UNTIL_WAY, "poll")
         network.unblock()
         await tab.evaluate(ONLINE)
-        await tab.until(LIGHT, "Connected")
+        await tab.until_there(GREEN)
         await tab.evaluate(UNTIL_WAY, "websocket")
     record = await heard(tab, offsets)
 
@@ -175,7 +177,7 @@ async def test_page_hears_everything_once_on_a_slow_network_that_stalls_and_brea
         await heard(tab, await publish(table, 1))
     network.delay_s = lambda: 0.0
     record = await heard(tab, offsets)
-    await tab.until(LIGHT, "Connected")
+    await tab.until_there(GREEN)
 
     assert_once(record, offsets)
     assert record["transports"] == ["websocket"] * 4

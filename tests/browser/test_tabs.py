@@ -61,14 +61,13 @@ async def test_two_tabs_share_one_connection_until_the_last_one_is_closed(
     offsets = await publish(table, 1)
     for one in (tab, second):
         await one.evaluate(UNTIL_HEARD, 1)
-        await one.until("#light", "Connected")
     await tab.close()
     gateway = table.services.gateways[0]
     await asyncio.to_thread(gateway.kill)
     await second.until("#light", "Reconnecting (")
     offsets += await publish(table, 1)
     await asyncio.to_thread(gateway.start)
-    await second.until("#light", "Connected")
+    await second.until_there("#light[data-look=green]")
     offsets += await publish(table, 1)
     await second.evaluate(UNTIL_HEARD, 3)
 
