@@ -14,7 +14,8 @@ addEventListener("DOMContentLoaded", () => {
   async function draw() {
     const chosen = document.body.dataset.theme;
     const dark = chosen === "dark" || (chosen !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
-    mermaid.initialize({ startOnLoad: false, theme: dark ? "dark" : "default" });
+    const sequence = { wrap: true, actorMargin: 20, width: 150 }; // so that a diagram is narrow enough to be read
+    mermaid.initialize({ startOnLoad: false, theme: dark ? "dark" : "default", sequence });
     for (const [number, { text, figure }] of diagrams.entries()) {
       figure.innerHTML = (await mermaid.render(`diagram-${number}`, text)).svg;
     }
