@@ -494,7 +494,10 @@ def _outboxes(facts: Facts) -> Iterator[Check]:
                 f"{root.events:,} events wait behind event {root.event_id} ({root.subject}), "
                 f"the oldest for {in_words(root.oldest_s)}"
             )
-            advice = f"the log of {box.service} has the reason: `an event was not acknowledged, trying again`"
+            advice = (
+                f"the log of {box.service} has the reason: `an event was not acknowledged, trying again` or "
+                "`cannot look for old events in the stream, trying again`"
+            )
             yield Check("outbox", f"{box.service} {root.root}", "warning", found, advice)
         if box.refused:
             found = f"the broker refused {box.refused_events:,} events, the last: {box.refused[-1].reason}"
@@ -507,7 +510,7 @@ def _outboxes(facts: Facts) -> Iterator[Check]:
 def _relay(box: OutboxSeen, is_late: bool) -> Check:
     """Report the process that sends the events of an outbox. While none waits, it has nothing to renew."""
     name, relay = f"relay of {box.service}", box.relay
-    start = f"start {box.service}, and read its log: no process sends its events"
+    start = f"no process sends its events now: read the log of {box.service}, and start it if it does not run"
     if relay is None:
         return Check("outbox", name, "wrong" if is_late else "ok", "no process has sent anything yet", start * is_late)
     who = relay.name or "none: the last one stopped in order"
