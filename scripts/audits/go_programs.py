@@ -6,11 +6,15 @@ functions that a program contains, or that an example calls.
 """
 
 import json
+import os
+import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +24,9 @@ ACCEPTED = FOLDER / "accepted.toml"
 PROGRAMS = ("nats-server", "caddy")
 EXAMPLES = ("examples/go", "examples/logistics/publisher")
 SCAN_S = 300.0
+RELEASE = "1.26.8"
+"""The Go that scans. A Go before 1.21, such as Debian's, does not fetch it by itself."""
+FETCHES_BY_ITSELF = (1, 21)
 
 
 class CannotScan(Exception):
@@ -86,8 +93,9 @@ def _installed(name: str) -> str:
 
 def _go(*arguments: str) -> str:
     try:
-        _run("mod", "download", "golang.org/x/vulndb")
-        return _run(*arguments)
+        go = _release()
+        _run(go, "mod", "download", "golang.org/x/vulndb")
+        return _run(go, *arguments)
     except OSError as error:
         raise CannotScan(f"go cannot be run ({error})") from None
     except subprocess.SubprocessError as error:
@@ -95,6 +103,24 @@ def _go(*arguments: str) -> str:
         raise CannotScan(f"go {arguments[0]} failed ({str(why).strip()[-500:]})") from None
 
 
-def _run(*arguments: str) -> str:
-    command = ["go", "-C", str(FOLDER), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=SCAN_S).stdout
+@cache
+def _release() -> str:
+    """Return the command of a Go that is new enough. Every release is also a module, so the module proxy has it."""
+    found = re.search(r"go(\d+)\.(\d+)", _run("go", "version", cwd=Path("/")))
+    if found is None or (int(found[1]), int(found[2])) >= FETCHES_BY_ITSELF:
+        return "go"
+    system, machine = _run("go", "env", "GOOS", "GOARCH", cwd=Path("/")).split()
+    version = f"v0.0.1-go{RELEASE}.{system}-{machine}"
+    with tempfile.TemporaryDirectory() as elsewhere:  # it cannot read our go.mod
+        said = _run("go", "mod", "download", "-json", f"golang.org/toolchain@{version}", cwd=Path(elsewhere))
+    folder = Path(json.loads(said)["Dir"])
+    for program in (*folder.glob("bin/*"), *folder.glob("pkg/tool/*/*")):
+        program.chmod(0o755)  # modules have no executable files
+    return str(folder / "bin" / "go")
+
+
+def _run(go: str, *arguments: str, cwd: Path = FOLDER) -> str:
+    environment = {**os.environ, "GOTOOLCHAIN": f"go{RELEASE}+auto"}
+    return subprocess.run(
+        [go, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=True, timeout=SCAN_S
+    ).stdout
