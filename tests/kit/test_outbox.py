@@ -548,7 +548,7 @@ async def test_relay_can_be_cancelled_in_the_middle_of_a_thousand_events(databas
     box = Outbox(database, ROWS)
     await commit(database, box, *(f"e{number}" for number in range(1_000)))
     async with asyncio.timeout(PATIENCE_S):
-        async with relaying(box, nc):
+        async with relaying(box, nc, batch=relay.ATOMIC_FROM - 1, max_unmarked=relay.ATOMIC_FROM):  # event by event
             while not any(await column(database, "published_at")):
                 pass
 

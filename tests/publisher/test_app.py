@@ -76,19 +76,28 @@ async def test_publisher_exits_with_0_at_sigterm(stream: NatsServer, tmp_path: P
     assert service.process.exit_code == 0
 
 
-async def test_publisher_exits_with_1_when_the_broker_removes_its_user(stream: NatsServer, tmp_path: Path) -> None:
-    """A supervisor can then restart it."""
+async def test_publisher_whose_password_the_broker_refuses_waits_until_it_is_accepted_again(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     service = process(stream, tmp_path)
     await asyncio.to_thread(service.start)
     config = stream.folder / "nats-server.conf"
-    config.write_text(config.read_text().replace(stream.passwords["publisher"], "another"))
+    right = config.read_text()
     assert stream.process.pid is not None
+    try:
+        config.write_text(right.replace(stream.passwords["publisher"], "another"))
+        os.kill(stream.process.pid, signal.SIGHUP)
+        async with asyncio.timeout(20):
+            while (why_not := await asyncio.to_thread(service.why_not_ready)) is None:
+                await asyncio.sleep(0.05)
+        config.write_text(right)
+        os.kill(stream.process.pid, signal.SIGHUP)
+        await asyncio.to_thread(service.wait_ready)
+    finally:
+        await asyncio.to_thread(service.stop)
 
-    os.kill(stream.process.pid, signal.SIGHUP)
-    ended = await asyncio.to_thread(service.process.wait, 20)
-
-    assert ended
-    assert service.process.exit_code == 1
+    assert why_not == "the broker is not reachable"
+    assert service.process.exit_code == 0
 
 
 async def test_unusable_database_ends_the_start_with_code_2_and_the_variables_name(

@@ -128,12 +128,12 @@ def test_messages_of_sockets_keep_their_fields(tmp_path: Path) -> None:
 
 
 def contains(now: Any, before: Any) -> bool:
-    """Whether a value has everything that it had: each key, and each item of a list in the same order."""
+    """Whether a value has everything that it had: each key, and each item of a list, in the same order."""
     if isinstance(before, dict) and isinstance(now, dict):
         return all(key in now and contains(now[key], value) for key, value in before.items())
     if isinstance(before, list) and isinstance(now, list):
         rest = iter(now)
-        return all(one in rest for one in before)
+        return all(any(contains(candidate, one) for candidate in rest) for one in before)
     return bool(now == before)
 
 
