@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -72,16 +72,9 @@ def why(
     `beaconfire up`.
     """
     folder = DataFolder(data)
-    deployment = Deployment(
-        broker=as_user("operator", folder),
-        databases=_databases(service_ops, folder),
-        services=service_ops or (),
-        gateways=_gateways(gateway_ops, data),
-        operator_token=_token(operator_token, folder),
-        auth=auth_operator(folder, auth_ops, operator_token),
-        look_back=look_back,
-    )
-    found = asyncio.run(investigate(deployment, event, user))
+    deployment = _deployment(folder, gateway_ops, operator_token, service_ops, look_back)
+    auth = auth_operator(folder, auth_ops, operator_token)
+    found = asyncio.run(investigate(replace(deployment, auth=auth), event, user))
     answers = [explain(one) for one in found]
     if as_json:
         events = [_answer_json(*one) for one in zip(found, answers, strict=True)]
@@ -108,15 +101,7 @@ def event(
     The broker is that of `BEACONFIRE_NATS_URL` (user `operator`) if it is set, otherwise that of the running
     `beaconfire up`.
     """
-    folder = DataFolder(data)
-    deployment = Deployment(
-        broker=as_user("operator", folder),
-        databases=_databases(service_ops, folder),
-        services=service_ops or (),
-        gateways=_gateways(gateway_ops, data),
-        operator_token=_token(operator_token, folder),
-        look_back=look_back,
-    )
+    deployment = _deployment(DataFolder(data), gateway_ops, operator_token, service_ops, look_back)
     found = asyncio.run(investigate(deployment, event))
     if as_json:
         print(json.dumps({"events": [_event_json(one) for one in found]}))
@@ -229,6 +214,24 @@ def _user_id(name: str, auth_ops: str | None, token: str | None, data: Path) -> 
         return name
     found = auth_operator(DataFolder(data), auth_ops, token).get(f"users/{quote(name, safe='')}")
     return str(found["user"]["userId"])
+
+
+def _deployment(
+    folder: DataFolder,
+    gateway_ops: Sequence[str] | None,
+    operator_token: str | None,
+    service_ops: Sequence[str] | None,
+    look_back: int,
+) -> Deployment:
+    """Return where to look for an event. Without options that is the running `up`."""
+    return Deployment(
+        broker=as_user("operator", folder),
+        databases=_databases(service_ops, folder),
+        services=service_ops or (),
+        gateways=_gateways(gateway_ops, folder.path),
+        operator_token=_token(operator_token, folder),
+        look_back=look_back,
+    )
 
 
 def _databases(services: Sequence[str] | None, folder: DataFolder) -> Mapping[str, str]:
