@@ -19,7 +19,7 @@ from beaconfire_kit import broker
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.stream_setup import declare_stream
 from tests.databases import Databases, ForeignPostgres, Postgres, chosen
-from tests.forked import all_forked
+from tests.forked import all_running
 
 # A loaded machine takes its time for an example: no property here is about time.
 hypothesis.settings.register_profile(
@@ -110,12 +110,8 @@ async def _stream(nats_server: NatsServer) -> NatsServer:
 def _services(tmp_path: Path) -> Iterator[Services]:
     """The whole set as processes, as in production: broker, auth, publisher and two gateways with a port each."""
     cheap_passwords = {"BEACONFIRE_ARGON2_TIME_COST": "1", "BEACONFIRE_ARGON2_MEMORY_KIB": "64"}
-    whole = all_forked(Services(Plan(tmp_path / "services", gateways=2, environment={"auth": cheap_passwords})))
-    try:
-        whole.start()
+    with all_running(Plan(tmp_path / "services", gateways=2, environment={"auth": cheap_passwords})) as whole:
         yield whole
-    finally:
-        whole.kill()
 
 
 @pytest.fixture(name="postgres", scope="session")

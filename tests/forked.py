@@ -9,10 +9,11 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 
-from beaconfire.local_services import ServiceProcess, Services
+from beaconfire.local_services import Plan, ServiceProcess, Services
 from beaconfire.processes import LAST_LINES, Process
 from beaconfire_kit.parent_death import end_with_parent
 
@@ -80,6 +81,17 @@ def all_forked(whole: Services) -> Services:
     for service in whole.services:
         forked(service)
     return whole
+
+
+@contextmanager
+def all_running(plan: Plan) -> Iterator[Services]:
+    """Start a whole set as `all_forked` makes it, and kill it at the end of the block, whatever happened to it."""
+    services = all_forked(Services(plan))
+    try:
+        services.start()
+        yield services
+    finally:
+        services.kill()
 
 
 def _become(module: str, arguments: Sequence[str], environment: Mapping[str, str], log_path: str) -> None:

@@ -25,7 +25,7 @@ from beaconfire.api import call
 from beaconfire.local_services import Plan, Services
 from tests.browser.firefox import Firefox
 from tests.browser.tabs import ChromiumTab, Tab
-from tests.forked import all_forked
+from tests.forked import all_running
 
 LAPTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -136,12 +136,8 @@ class Table:
 def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The whole set, its page offering the demo's people."""
     people = [person.sign_in() for person in demo.PEOPLE]
-    whole = all_forked(Services(Plan(tmp_path_factory.mktemp("table"), gateways=1, people=people)))
-    try:
-        whole.start()
+    with all_running(Plan(tmp_path_factory.mktemp("table"), gateways=1, people=people)) as whole:
         yield whole
-    finally:
-        whole.kill()
 
 
 @pytest.fixture(name="demo_campaign", scope="module")

@@ -12,7 +12,7 @@ from beaconfire.api import call
 from beaconfire.local_services import Plan, Services
 from tests.browser.conftest import PHONE, Table, Window
 from tests.browser.looks import FAINT, WIDTHS, is_in_sight, overflow_of, picture, small_targets
-from tests.forked import all_forked
+from tests.forked import all_running
 from tests.javascript import install_from_lock
 
 HERE = Path(__file__).parent
@@ -32,12 +32,8 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
     people = [person.sign_in() for person in demo.PEOPLE]
     applications = ["campaign", "workspace", "tracker"]
     plan = Plan(tmp_path_factory.mktemp("everyone"), gateways=1, people=people, applications=applications)
-    whole = all_forked(Services(plan))
-    try:
-        whole.start()
+    with all_running(plan) as whole:
         yield whole
-    finally:
-        whole.kill()
 
 
 @pytest.fixture(name="axe", scope="session")

@@ -21,7 +21,7 @@ from tests.browser.conftest import PHONE, Window, _chromium
 from tests.browser.looks import FAINT, WIDTHS, overflow_of, picture, small_targets
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
-from tests.forked import all_forked
+from tests.forked import all_running
 from tests.gateway.catalogues import siege
 from tests.gateway.events import BODY
 
@@ -33,12 +33,8 @@ VIEWS = ("overview", "sessions", "rooms", "events", "letters", "outboxes", "keys
 
 @pytest.fixture(name="demo_services", scope="module")
 def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    whole = all_forked(Services(Plan(tmp_path_factory.mktemp("admin"), gateways=2)))
-    try:
-        whole.start()
+    with all_running(Plan(tmp_path_factory.mktemp("admin"), gateways=2)) as whole:
         yield whole
-    finally:
-        whole.kill()
 
 
 @pytest.fixture(name="campaign", scope="module")

@@ -14,7 +14,7 @@ from beaconfire.nats_server import free_port
 from tests.browser.conftest import Table
 from tests.browser.recording import RECORD, assert_once, heard, publish, publishing
 from tests.browser.tabs import Tab
-from tests.forked import all_forked
+from tests.forked import all_running
 from tests.proxy import Proxy
 
 PORT = free_port()
@@ -89,12 +89,8 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
     """The whole set; its services answer pages that come through the network."""
     people = [person.sign_in() for person in demo.PEOPLE]
     plan = Plan(tmp_path_factory.mktemp("core"), gateways=1, origins=(f"http://127.0.0.1:{PORT}",), people=people)
-    whole = all_forked(Services(plan))
-    try:
-        whole.start()
+    with all_running(plan) as whole:
         yield whole
-    finally:
-        whole.kill()
 
 
 @pytest.fixture(name="table")

@@ -9,7 +9,7 @@ from beaconfire import demo
 from beaconfire.local_services import Plan, Services
 from beaconfire.nats_server import free_port
 from tests.browser.conftest import Table
-from tests.forked import all_forked
+from tests.forked import all_running
 from tests.proxy import Proxy
 
 PREFIX = "/games/table"
@@ -22,12 +22,8 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
     people = [person.sign_in() for person in demo.PEOPLE]
     folder = tmp_path_factory.mktemp("prefix")
     origins = (f"http://127.0.0.1:{PORT}",)
-    whole = all_forked(Services(Plan(folder, origins=origins, people=people)))
-    try:
-        whole.start()
+    with all_running(Plan(folder, origins=origins, people=people)) as whole:
         yield whole
-    finally:
-        whole.kill()
 
 
 def _stripped(chunk: bytes) -> bytes:

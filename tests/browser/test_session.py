@@ -13,7 +13,7 @@ from beaconfire import demo
 from beaconfire.local_services import Plan, Services
 from beaconfire.nats_server import free_port
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, Table, Window
-from tests.forked import all_forked
+from tests.forked import all_running
 
 NAME = "beaconfire.test"
 """A host that is this machine for one test's browser: plain HTTP by name has no locks and no cryptography."""
@@ -49,12 +49,8 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
         origins=(f"http://{NAME}:{port}",),
         people=people,
     )
-    whole = all_forked(Services(plan))
-    try:
-        whole.start()
+    with all_running(plan) as whole:
         yield whole
-    finally:
-        whole.kill()
 
 
 @pytest.fixture(name="blocked")

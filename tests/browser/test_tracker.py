@@ -13,7 +13,7 @@ from beaconfire.api import call
 from beaconfire.local_services import Plan, Services
 from tests.browser.conftest import LAPTOP, PHONE, Table, Window
 from tests.browser.looks import WIDTHS, overflow_of, picture, small_targets
-from tests.forked import all_forked
+from tests.forked import all_running
 
 # How many changes the browser keeps, of any user.
 KEPT = """() => new Promise((resolve) => {
@@ -61,12 +61,8 @@ class Keepers:
 def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     people = [person.sign_in() for person in demo.PEOPLE]
     plan = Plan(tmp_path_factory.mktemp("keepers"), gateways=1, people=people, applications=["tracker"])
-    whole = all_forked(Services(plan))
-    try:
-        whole.start()
+    with all_running(plan) as whole:
         yield whole
-    finally:
-        whole.kill()
 
 
 @pytest.fixture(name="keepers")

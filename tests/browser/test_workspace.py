@@ -11,7 +11,7 @@ from beaconfire.api import call
 from beaconfire.local_services import Plan, Services
 from tests.browser.conftest import LAPTOP, Table, Window
 from tests.browser.looks import FAINT, WIDTHS, overflow_of, picture, small_targets
-from tests.forked import all_forked
+from tests.forked import all_running
 
 
 class Desk(Table):
@@ -42,12 +42,8 @@ def _workspace_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     """Everything that the workspace needs, its page offering the demo's people."""
     people = [person.sign_in() for person in demo.PEOPLE]
     plan = Plan(tmp_path_factory.mktemp("desk"), applications=("workspace",), people=people)
-    whole = all_forked(Services(plan))
-    try:
-        whole.start()
+    with all_running(plan) as whole:
         yield whole
-    finally:
-        whole.kill()
 
 
 @pytest.fixture(name="workspace_id", scope="module")

@@ -14,7 +14,7 @@ from beaconfire.local_services import Plan, Services
 from beaconfire_kit.authorization import AuthUnavailable, GrantRequest, grant
 from beaconfire_kit.roles import Role
 from tests.conftest import connected
-from tests.forked import all_forked
+from tests.forked import all_running
 from tests.people import Person
 
 PASSWORD = "correct horse"
@@ -89,12 +89,8 @@ class Line:
 def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """One set for a module's tests that leave it whole."""
     folder: Path = tmp_path_factory.mktemp("line")
-    services = all_forked(Services(Plan(folder, gateways=2)))
-    try:
-        services.start()
+    with all_running(Plan(folder, gateways=2)) as services:
         yield services
-    finally:
-        services.kill()
 
 
 @pytest.fixture(name="line")

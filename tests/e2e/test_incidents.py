@@ -37,7 +37,7 @@ from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line
 from tests.e2e.examined import database, looked_at, problems
-from tests.forked import all_forked
+from tests.forked import all_running
 from tests.people import Person
 from tests.tools.terminal import run
 
@@ -49,12 +49,8 @@ pytestmark = pytest.mark.timeout(240)
 def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The set of this module. Each test cures what it breaks."""
     folder: Path = tmp_path_factory.mktemp("incidents")
-    services = all_forked(Services(Plan(folder, gateways=1, monitoring_port=free_port())))
-    try:
-        services.start()
+    with all_running(Plan(folder, gateways=1, monitoring_port=free_port())) as services:
         yield services
-    finally:
-        services.kill()
 
 
 async def until(services: Services, name: str, verdict: str) -> Check:

@@ -13,7 +13,7 @@ import pytest
 from beaconfire.local_services import Plan, Services
 from tests.client import Closed, SocketClient, open_plain, open_socket
 from tests.e2e.conftest import Line
-from tests.forked import all_forked
+from tests.forked import all_running
 
 DEBUG = {"BEACONFIRE_LOG_LEVEL": "debug", "BEACONFIRE_ARGON2_TIME_COST": "1", "BEACONFIRE_ARGON2_MEMORY_KIB": "64"}
 
@@ -21,12 +21,8 @@ DEBUG = {"BEACONFIRE_LOG_LEVEL": "debug", "BEACONFIRE_ARGON2_TIME_COST": "1", "B
 @pytest.fixture(name="talkative")
 def _talkative(tmp_path: Path) -> Iterator[Services]:
     """A set whose services log everything."""
-    services = all_forked(Services(Plan(tmp_path, environment=dict.fromkeys(("auth", "publisher", "gateway"), DEBUG))))
-    try:
-        services.start()
+    with all_running(Plan(tmp_path, environment=dict.fromkeys(("auth", "publisher", "gateway"), DEBUG))) as services:
         yield services
-    finally:
-        services.kill()
 
 
 @pytest.fixture(name="http")

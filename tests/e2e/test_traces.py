@@ -18,7 +18,7 @@ from tests.client import open_socket
 from tests.collector import NO_PARENT, CollectedSpan, Collector, collecting
 from tests.conftest import connected
 from tests.e2e.conftest import Line
-from tests.forked import all_forked
+from tests.forked import all_running
 from tests.people import Person
 
 SERVICES = ("auth", "publisher", "gateway", "rules-engine")
@@ -40,12 +40,8 @@ def _traced(listener: socket.socket, tmp_path_factory: pytest.TempPathFactory) -
         "OTEL_BSP_SCHEDULE_DELAY": "50",
     }
     plan = Plan(tmp_path_factory.mktemp("traced"), environment=dict.fromkeys(SERVICES, environment))
-    services = all_forked(Services(plan))
-    try:
-        services.start()
+    with all_running(plan) as services:
         yield services
-    finally:
-        services.kill()
 
 
 @pytest.fixture(name="line")
