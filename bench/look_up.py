@@ -29,7 +29,7 @@ class _Session:
 def look_up_us(rooms: int, *, joins: bool) -> float:
     """Put 10,000 sessions into so many rooms, and return the median microseconds to find those of one room.
 
-    The hub remembers what it has found. With `joins`, a session joins the room before each look, so it looks anew.
+    The hub remembers what it has found. With `joins`, a session joins the room before each look, so it must look again.
     """
     hub: Hub[_Session] = Hub()
     routes = Routes()

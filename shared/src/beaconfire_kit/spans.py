@@ -185,7 +185,7 @@ def _kind_of(error: BaseException) -> str:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether a caller's mistake was answered. That is no failure of ours."""
+    """Whether a caller's mistake was answered. That is not a failure of the service."""
     return isinstance(error, BeaconfireError) and error.code.status < 500
 
 

@@ -34,7 +34,7 @@ class PublishDenied(nats.errors.Error):
 
 
 class Connection(Client):
-    """nats-py's client, with five differences. Every connection of ours is one.
+    """nats-py's client, with five differences. All our connections use it.
 
     * It leaves a server that hangs.
     * After its `flush`, the server has processed everything that was sent before.

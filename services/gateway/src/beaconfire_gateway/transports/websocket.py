@@ -84,7 +84,7 @@ class _BinaryMessages(AnyWebSocket, SoleSession):
 
 
 class BinaryWebSocket(_BinaryMessages, WebSocket):
-    """On a socket of ours, with binary messages."""
+    """A `WebSocket` with binary messages."""
 
     __slots__ = ()
 
