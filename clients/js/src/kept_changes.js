@@ -12,8 +12,9 @@ const BY_OWNER = "owner";
  * @property {boolean} isLasting  whether changes outlive the page
  * @property {() => Promise<Change[]>} read  in the order in which they were added
  * @property {(change: Omit<Change, "place">) => Promise<Change>} add
- * @property {(change: Change) => Promise<void>} replace  does nothing if it was removed in the meantime
+ * @property {(change: Change) => Promise<boolean>} replace  false if it was removed in the meantime
  * @property {(place: number) => Promise<void>} remove
+ * @property {(place: number) => Promise<boolean>} removeUnsent  false if it was sent, or removed in the meantime
  * @property {() => Promise<void>} clear
  * @property {() => void} close
  */
@@ -70,16 +71,17 @@ class Database {
 
   /** @param {Change} change */
   async replace(change) {
-    await this.#use("readwrite", (changes) => {
-      const request = changes.openCursor(change.place);
-      request.onsuccess = () => request.result?.update({ ...change, owner: this.#owner });
-      return request;
-    });
+    return this.#at(change.place, (cursor) => cursor.update({ ...change, owner: this.#owner }));
   }
 
   /** @param {number} place */
   async remove(place) {
     await this.#use("readwrite", (changes) => changes.delete(place));
+  }
+
+  /** @param {number} place */
+  async removeUnsent(place) {
+    return this.#at(place, (cursor) => !cursor.value.wasSent && cursor.delete());
   }
 
   async clear() {
@@ -89,6 +91,20 @@ class Database {
 
   close() {
     this.#database.close();
+  }
+
+  /**
+   * Do something with a change, if it is there and `act` wants to. No other page can change it in the meantime.
+   * @param {number} place @param {(cursor: IDBCursorWithValue) => IDBRequest | false} act  false: it did nothing
+   */
+  async #at(place, act) {
+    let isDone = false;
+    await this.#use("readwrite", (changes) => {
+      const request = changes.openCursor(place);
+      request.onsuccess = () => (isDone = request.result !== null && act(request.result) !== false);
+      return request;
+    });
+    return isDone;
   }
 
   /**
@@ -127,12 +143,19 @@ class Memory {
 
   /** @param {Change} change */
   async replace(change) {
-    if (this.#changes.has(change.place)) this.#changes.set(change.place, change);
+    if (!this.#changes.has(change.place)) return false;
+    this.#changes.set(change.place, change);
+    return true;
   }
 
   /** @param {number} place */
   async remove(place) {
     this.#changes.delete(place);
+  }
+
+  /** @param {number} place */
+  async removeUnsent(place) {
+    return this.#changes.get(place)?.wasSent === false && this.#changes.delete(place);
   }
 
   async clear() {

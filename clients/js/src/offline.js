@@ -163,6 +163,18 @@ export class OfflineQueue {
     return this.#flushing;
   }
 
+  /**
+   * Forget a change that was never sent, because the user takes it back. Resolves with whether it was forgotten. If it was sent,
+   * it may have been made.
+   * @param {number} place  of the change
+   * @returns {Promise<boolean>}
+   */
+  async drop(place) {
+    const isDropped = await this.#kept.removeUnsent(place);
+    await this.#changed();
+    return isDropped;
+  }
+
   /** Forget all changes of this user. Call it at sign-out. */
   async clear() {
     await this.#kept.clear();
@@ -213,7 +225,7 @@ export class OfflineQueue {
     await this.#setState(change, "sending");
     const isRepeated = change.wasSent;
     // Noted before it is sent: if the page ends now, the next one knows that it may have been made.
-    await this.#kept.replace({ ...change, wasSent: true });
+    if (!(await this.#kept.replace({ ...change, wasSent: true }))) return this.#drop(change, () => {}); // dropped meanwhile
     const response = await this.#fetch(change);
     if (response?.ok) {
       await this.#rebase(change, response.headers.get("ETag"));

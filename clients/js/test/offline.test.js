@@ -194,6 +194,20 @@ test("a queue is bounded, drops what is too old, and is empty after the user has
   await assert.rejects(openQueue({ client: {}, user: "" }), /needs `user`/);
 });
 
+test("a change that was never sent can be taken back, and one whose answer was lost cannot", async () => {
+  const { queue, service, connect, levels } = await setUpQueue();
+  service.answers = [lost];
+  const [first, second] = [await queue.add(patch(1)), await queue.add(patch(2))];
+  await queue.add(patch(3));
+  assert.equal(await queue.drop(second.place), true);
+  assert.deepEqual(levels(), [[1, "waiting"], [3, "waiting"]]);
+  await connect();
+  await settle();
+
+  assert.deepEqual([await queue.drop(second.place), await queue.drop(first.place)], [false, false]);
+  assert.deepEqual(levels(), [[1, "waiting"], [3, "waiting"]]);
+});
+
 test("a change is not sent after the user has signed out while a conflict was shown", async () => {
   let resolve;
   const { queue, service, connect, levels } = await setUpQueue({ onConflict: () => new Promise((given) => (resolve = given)) });
