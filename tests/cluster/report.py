@@ -69,5 +69,7 @@ async def run_all(names: Sequence[str], *, rounds: int, followers: int) -> dict[
 
 def section(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> Section:
     """The results of all scenarios."""
-    title = f"A cluster of three brokers, each scenario {rounds} x, {followers} clients at three gateways"
+    title = (
+        f"Each fault happened {rounds} times in a cluster of three brokers, with {followers} clients at three gateways"
+    )
     return Section(title, ["cluster", *COLUMNS], [[name, *one.row()] for name, one in outcomes.items()])

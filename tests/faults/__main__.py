@@ -150,16 +150,24 @@ class Run:
         caught_up = [one for outcome in self._faults.values() for one in outcome.caught_up_s]
         return [
             Promise(
-                "delivered to clients that lose their connection again and again, for two seconds each time",
+                "deliveries that reach clients which lose their connection repeatedly, for two seconds each time",
                 report.delivered_percent(reset.verdicts),
                 at=100,
                 unit="%",
                 least=True,
             ),
             Promise("events twice, out of order or wrong, under any fault", harm, at=0),
-            Promise("caught up after the broker is back, the longest", report.quantile(caught_up, 1.0), at=2, unit="s"),
             Promise(
-                "connected again after a gateway was killed, p95", report.quantile(killed.back_s, 0.95), at=3, unit="s"
+                "longest time from the broker's return until every client had all events",
+                report.quantile(caught_up, 1.0),
+                at=2,
+                unit="s",
+            ),
+            Promise(
+                "time until a client was connected again after its gateway was killed, p95",
+                report.quantile(killed.back_s, 0.95),
+                at=3,
+                unit="s",
             ),
         ]
 
@@ -170,7 +178,7 @@ class Run:
         return [
             *(
                 Promise(
-                    f"resume of up to {report.FEW} missed events, from {source}, p99",
+                    f"time to get up to {report.FEW} missed events, from {source}, p99",
                     report.quantile(self._resumes[source].short_resumes_s, 0.99),
                     at=at_s,
                     unit="s",
@@ -193,7 +201,7 @@ class Run:
                 sum(len(one.trouble) for one in self._presence.values()),
                 at=0,
             ),
-            Promise("acknowledged events lost with a cluster's leader", lost, at=0),
+            Promise("acknowledged events that were lost when a cluster's leader was killed or frozen", lost, at=0),
         ]
 
     def _print(self, section: Section) -> None:

@@ -107,7 +107,7 @@ def faults(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> S
         ]
         for name, outcome in outcomes.items()
     ]
-    return Section(f"Each fault {rounds} x, {followers} clients at two gateways", columns, rows)
+    return Section(f"Each fault happened {rounds} times, to {followers} clients at two gateways", columns, rows)
 
 
 def resumes(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> Section:
@@ -126,7 +126,8 @@ def resumes(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> 
             ]
         )
     return Section(
-        f"{rounds} x {followers} clients back at once after two seconds: from asking to the last event missed",
+        f"{followers} clients connected again together after two seconds, {rounds} times: the time from `connect` to "
+        "the last missed event",
         columns,
         rows,
     )
@@ -134,7 +135,9 @@ def resumes(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> 
 
 def promises(kept: Sequence[Promise]) -> Section:
     """The promises beside the measured figures."""
-    return Section("Promised, and measured", ["", "measured", "promised", ""], [one.row() for one in kept])
+    return Section(
+        "What is promised, and what was measured", ["", "measured", "promised", ""], [one.row() for one in kept]
+    )
 
 
 def counts(verdicts: Sequence[Verdict]) -> list[str]:
