@@ -25,7 +25,7 @@ export interface Connect {
   types?: Record<RoomName, EventTypes>;
   /** The client's cursor. Without it, the session starts at the newest event. */
   cursor?: Cursor | null;
-  /** The client's software, for the gateway's log. `name` and `version` have at most 64 characters. */
+  /** The name and the version of the client's software, for the gateway's log. Each has at most 64 characters. */
   client?: { name?: string; version?: string } | null;
   /** The close code with which the client's last connection ended, 0 to 65535. Left out if no connection was lost. */
   lastClose?: number | null;
@@ -33,9 +33,9 @@ export interface Connect {
   awayMs?: number | null;
   /** The `sessionId` of the session that this one takes over from. */
   replaces?: string | null;
-  /** Whether to tell who is in the rooms of this message. */
+  /** Whether the gateway tells this client who is in the rooms of this message. */
   presence?: boolean;
-  /** How the user is, as in `presence`. Default: online. */
+  /** The user's status, as in the message `presence`. Default: online. */
   status?: PresenceStatus | null;
 }
 
@@ -48,7 +48,7 @@ export interface Subscribe {
   types?: EventTypes | null;
   /** The cursor of a snapshot. Events of these rooms since then come before the reply. */
   cursor?: Cursor | null;
-  /** Whether to tell who is in these rooms. */
+  /** Whether the gateway tells this client who is in these rooms. */
   presence?: boolean;
 }
 
@@ -68,7 +68,7 @@ export interface Refresh {
 export interface Ping {
   type: "ping";
   id: MessageId;
-  /** Whether the reply says what the client may still send. */
+  /** Whether the reply says how much the client may still send in this minute. */
   remaining?: boolean;
 }
 
@@ -94,7 +94,7 @@ export interface Select {
   id: MessageId;
   /** A room that the session is in. */
   room: RoomName;
-  /** What is selected, in words of your application. At most 20, each of at most 128 characters. Empty: nothing. */
+  /** What is selected: at most 20 texts that your application chooses, each of at most 128 characters. Empty: nothing. */
   items: string[];
 }
 
@@ -148,12 +148,12 @@ export interface ConnectionAck {
   type: "connection.ack";
   id: MessageId;
   sessionId: string;
-  /** The gateway's name, for people. Left out if the gateway has none. */
+  /** The gateway's name, to show to people. Left out if the gateway has none. */
   gateway?: string;
   userId: string;
   /** The session's cursor. Events after it follow. */
   cursor: Cursor;
-  /** Seconds between pings, and between positions of an idle session. */
+  /** Seconds between the gateway's pings, and between `position` messages if no event comes. */
   heartbeatS: number;
   limits: Limits;
   /** Whether the gateway cannot reach the broker at the moment. */
@@ -188,7 +188,7 @@ export interface Success {
   rooms?: Record<RoomName, RoomAnswer>;
   /** In the answer to `subscribe`. Live events of its rooms after this cursor follow. */
   cursor?: Cursor;
-  /** In the answer to a `ping` with `remaining`: what may still be sent at once, by the limit's name in the ack. */
+  /** In the answer to a `ping` with `remaining`: for each limit of the ack, how much the client may send right now. */
   remaining?: Record<string, number>;
 }
 
@@ -210,9 +210,9 @@ export interface ErrorMessage {
 
 export interface EventMessage {
   type: "event";
-  /** The event's number in the stream. Missing from an ephemeral event, and from one that was held back. */
+  /** The event's number in the stream. Ephemeral events have none, and neither have conflated events that were held back. */
   offset?: number;
-  /** Only in an event that was held back: the cursor that this session has reached. */
+  /** Only in a conflated event that was held back: the cursor that this session has reached. */
   cursor?: Cursor;
   /** All rooms of the event, in the long form. */
   rooms: RoomName[];
@@ -257,7 +257,7 @@ export interface Resync {
   type: "resync";
   rooms: RoomName[];
   reason: ResyncReason;
-  /** Events after this cursor follow. It may be below the client's cursor, or have another epoch. */
+  /** Events after this cursor follow. This cursor may be below the client's, or have another epoch. */
   cursor: Cursor;
 }
 
@@ -296,7 +296,7 @@ export interface Goaway {
   type: "goaway";
   /** Wait this long, then open the next connection. */
   afterMs: number;
-  /** After this, the gateway closes the connection with 4503. */
+  /** When this time is over, the gateway closes the connection with 4503. */
   withinMs: number;
 }
 
@@ -325,7 +325,7 @@ export interface Typing {
   /** The long form of the room. */
   room: RoomName;
   userId: string;
-  /** False when the user has stopped, or was not heard for 5 s. */
+  /** False when the user has stopped, or the user's client has sent no `typing` for 5 s. */
   typing: boolean;
 }
 
