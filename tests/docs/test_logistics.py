@@ -69,7 +69,7 @@ async def test_logistics_runs_on_the_installed_packages_and_access_follows_token
     await dora.reload()
     await expect(dora.locator("#state")).to_have_text("Live")
 
-    await walk.section("7. Publish to her depot")
+    await walk.section("7. Publish to the other depot")
     await expect(dora.get_by_role("listitem")).to_have_text(["p7: in_depot"])
     await expect(carla.get_by_role("listitem")).to_have_text(["p1: in_transit"])
 
