@@ -50,7 +50,7 @@ def test_parts_of_documents_fit_into_the_fragment() -> None:
 
 
 def test_addresses_are_allowed_or_refused_as_the_page_says() -> None:
-    rows = re.findall(r"^\| (`[^|]+`) \| (reaches|ends|the inner|refused)", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| (`[^|]+`) \| (its events|ends|the second|refused)", PAGE, re.MULTILINE)
     assert len(rows) == 8
     for addresses, what in rows:
         for address in re.findall("`([^`]+)`", addresses):
@@ -69,14 +69,14 @@ def test_limits_are_those_of_the_code() -> None:
     assert list(rows.values())[1:] == [
         f"{plain.MAX_BYTES // 1024} KiB",
         f"{profile.MAX_TYPES:,}",
-        str(plain.MAX_DEPTH),
+        f"{plain.MAX_DEPTH} levels",
         str(subjects.MAX_TOKENS),
         f"{schema_cost.MAX_SIZE:,}",
-        str(schema_cost.MAX_DEPTH),
+        f"{schema_cost.MAX_DEPTH} levels",
         str(schema_cost.MAX_CHECKS),
         str(schema_cost.MAX_SCANS),
         f"{patterns.MAX_BYTES // 1024} KiB",
-        "at least 1e-9, and whole inside lists",
+        "at least 1e-9; inside lists, a whole number",
         "64 bits",
     ]
     assert keywords.MIN_MULTIPLE == 1e-9
@@ -85,7 +85,7 @@ def test_limits_are_those_of_the_code() -> None:
 def test_formats_and_reserved_kinds_are_those_of_the_code() -> None:
     text = " ".join(PAGE.split())
     formats = text.partition("**Formats are checked**: ")[2].partition(". ")[0]
-    reserved = text.partition("* Reserved: ")[2].partition(", and every kind")[0]
+    reserved = text.partition("Reserved kinds are ")[2].partition(", and every kind")[0]
 
     assert set(re.findall("`([^`]+)`", formats)) == keywords.FORMATS
     assert set(re.findall("`([^`]+)`", reserved)) == subjects.RESERVED_KINDS | {"member"}
