@@ -11,12 +11,20 @@
 
 Each check raises BeaconfireError, which becomes the answer: `token_invalid`, `forbidden`, `unavailable`. Checks fail
 closed: without an answer from auth nothing is read or changed. While the broker is away, auth is asked over HTTP with
-the caller's own token. No role is remembered, so a removed member is refused from the next request on.
+the caller's own token. Every request asks auth, so a removed member is refused from the next request on.
+
+A handler that only reads and changes rows can run while auth is asked:
+
+    web.patch("/v1/campaigns/{campaign_id}/quests/{id}", access.while_asking(self._change))
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 
 import aiohttp
 from aiohttp import web
@@ -32,6 +40,7 @@ from beaconfire_kit.authorization import (
     offer,
     question,
 )
+from beaconfire_kit.commit_condition import committing_only_if
 from beaconfire_kit.envelope import Metadata
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role, can_edit, can_own
@@ -46,6 +55,12 @@ log = logs.get(__name__)
 REFUSED = "the token is missing, invalid or expired"
 """One text for every reason: a peer must not learn which it was."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+PROMPT_S = 0.02
+"""A role is expected again only if auth has told it within this time, because a transaction is open meanwhile."""
+EXPECTED = 10_000
+"""Roles that are expected again."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class TokenRefused(BeaconfireError):
@@ -72,18 +87,64 @@ class Member(Caller):
     path: Mapping[str, str]
 
 
+class _OtherRole(Exception):
+    """Auth says another role than the one that a handler was run with."""
+
+
+class _Asking:
+    """A question to auth about the caller of a request, whose handler is run meanwhile with the role that is expected.
+
+    Without a question, the handler itself has waited for auth's answer.
+    """
+
+    def __init__(self) -> None:
+        self.may_expect = True
+        self._expected: Role | None = None
+        self._answer: asyncio.Task[Role] | None = None
+
+    def expect(self, role: Role, answer: asyncio.Task[Role]) -> None:
+        """Go on with this role. `answer` is the task that asks auth."""
+        self._expected, self._answer = role, answer
+
+    async def confirm(self) -> None:
+        """Wait for auth's answer. Raises its refusal, and _OtherRole."""
+        if self._answer is not None and await self._answer is not self._expected:
+            raise _OtherRole
+
+    async def end(self) -> None:
+        """Ask no more."""
+        if (answer := self._answer) is not None:
+            self._answer = None
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
+
+
+_ASKING: web.RequestKey[_Asking] = web.RequestKey("asking", _Asking)
+
+
 class Access:
     """Checks requests of users, and of services that publish."""
 
-    def __init__(self, settings: AsksAuth, *, root_kind: str, source: str, service_token: str = "") -> None:
+    def __init__(
+        self,
+        settings: AsksAuth,
+        *,
+        root_kind: str,
+        source: str,
+        service_token: str = "",
+        prompt_s: float = PROMPT_S,
+    ) -> None:
         """`root_kind` is the kind of root whose members may call, `source` the service's name in its events.
 
-        Only `make_owner` needs a `service_token`.
+        Only `make_owner` needs a `service_token`. `prompt_s` is how fast auth has to answer, so that handlers are run
+        while it is asked (`while_asking`).
         """
         self._settings = settings
         self._root_kind = root_kind
         self._source = source
         self._service_token = service_token
+        self._prompt_s = prompt_s
+        self._expected: OrderedDict[tuple[str, str], Role] = OrderedDict()
         self._verifier: Verifier
         self._auth: Auth
 
@@ -107,6 +168,29 @@ class Access:
         """Keep finding out whether the broker answers, forever, so that no request waits for one that is away."""
         await self._auth.watch()
 
+    def while_asking(self, handler: Handler) -> Handler:
+        """Run a handler while auth is still asked about its caller, if auth's answer is likely to be yes.
+
+        In such a handler, `member`, `editor` and `owner` return at once, with the role that auth told last. Auth is
+        asked in the same way as without this. Nothing is committed and nothing is answered before auth has answered.
+        If auth refuses, or tells another role, everything is rolled back. The handler is run again if the role is
+        another one. So it must do nothing that a rollback does not undo, and must not start to send its answer.
+        """
+
+        @wraps(handler)
+        async def handle(request: web.Request) -> web.StreamResponse:
+            asking = request[_ASKING] = _Asking()
+            try:
+                with committing_only_if(asking.confirm):
+                    return await _confirmed(handler, request, asking)
+            except _OtherRole:
+                asking.may_expect = False
+            finally:
+                await asking.end()
+            return await handler(request)
+
+        return handle
+
     async def caller(self, request: web.Request) -> Caller:
         """The signed-in user. Raises `token_invalid`, `unavailable`, and what `read_bytes` raises."""
         claims = await self._verify(request)
@@ -125,7 +209,7 @@ class Access:
         if request.method in _WITH_BODY:  # the caller may be removed from the root while the body arrives
             await read_bytes(request)
         root = self._root(path[f"{self._root_kind}_id"])
-        role = await self._role(claims, root)
+        role = await self._expect(request, claims, root) or await self._role(claims, root)
         self.count_root(root)
         return Member(claims.user_id, self._metadata(request, claims), role, path)
 
@@ -216,7 +300,31 @@ class Access:
     def _metadata(self, request: web.Request, claims: Claims) -> Metadata:
         return Metadata(user_id=claims.user_id, source=self._source, correlation_id=correlation_id(request))
 
+    async def _expect(self, request: web.Request, claims: Claims, root: str) -> Role | None:
+        """Start to ask auth, and return the role that it told last. None if the request has to wait for its answer."""
+        asking, role = request.get(_ASKING), self._expected.get((claims.user_id, root))
+        if asking is None or role is None or not asking.may_expect or self._auth.broker_is_away:
+            return None
+        asking.expect(role, asyncio.create_task(self._role(claims, root)))
+        await asyncio.sleep(0)  # the question goes out before the handler does its work
+        return role
+
     async def _role(self, claims: Claims, root: str) -> Role:
+        """Ask auth for the caller's role. Remember whether to expect it from the next request on."""
+        key, began = (claims.user_id, root), time.monotonic()
+        try:
+            role = await self._ask_for_role(claims, root)
+        except BeaconfireError:
+            self._expected.pop(key, None)
+            raise
+        self._expected.pop(key, None)
+        if time.monotonic() - began <= self._prompt_s:
+            self._expected[key] = role
+            if len(self._expected) > EXPECTED:
+                self._expected.popitem(last=False)
+        return role
+
+    async def _ask_for_role(self, claims: Claims, root: str) -> Role:
         decision = (await self._ask(claims, root)).rooms.get(root)
         if decision is not None and decision.unavailable:
             raise AuthUnavailable
@@ -249,6 +357,19 @@ class Access:
         if answer.revoked:
             raise BeaconfireError(errors.TOKEN_INVALID, "the token was revoked: sign in again")
         return answer
+
+
+async def _confirmed(handler: Handler, request: web.Request, asking: _Asking) -> web.StreamResponse:
+    """Run a handler, and return its answer once auth has agreed. Auth's refusal counts before the handler's error."""
+    try:
+        answer = await handler(request)
+    except (_OtherRole, asyncio.CancelledError):
+        raise
+    except Exception:
+        await asking.confirm()
+        raise
+    await asking.confirm()
+    return answer
 
 
 @contextmanager

@@ -103,12 +103,13 @@ class Collection(ABC):
         """Change what is inside a thing that is about to be deleted, and publish it."""
 
     def routes(self) -> list[web.RouteDef]:
+        while_asking = self._access.while_asking
         return [
             web.get(self.path, self._list),
-            web.post(self.path, self._create),
+            web.post(self.path, while_asking(self._create)),
             web.get(self.thing_path, self._read),
-            web.patch(self.thing_path, self._change),
-            web.delete(self.thing_path, self._delete),
+            web.patch(self.thing_path, while_asking(self._change)),
+            web.delete(self.thing_path, while_asking(self._delete)),
         ]
 
     async def _list(self, request: web.Request) -> web.Response:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeDecorator
 
-from beaconfire_kit import errors, logs, tracing
+from beaconfire_kit import commit_condition, errors, logs, tracing
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.postgresql import RepeatingConnection, is_lost, is_stale, sqlstate, watch
 
@@ -237,6 +237,7 @@ class Database:
                 await connection.execution_options(beaconfire_writes=True)
                 await connection.begin()
             yield
+            await commit_condition.check()
         except BaseException:
             await _roll_back(connection)
             raise

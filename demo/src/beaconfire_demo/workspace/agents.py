@@ -50,7 +50,12 @@ class Agents:
         self._store = store
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get(PATH, self._list), web.post(PATH, self._register), web.put(f"{ONE}/status", self._report)]
+        while_asking = self._access.while_asking
+        return [
+            web.get(PATH, self._list),
+            web.post(PATH, while_asking(self._register)),
+            web.put(f"{ONE}/status", while_asking(self._report)),
+        ]
 
     async def _list(self, request: web.Request) -> web.Response:
         caller = await self._access.member(request)

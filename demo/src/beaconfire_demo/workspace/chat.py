@@ -43,7 +43,7 @@ class Chats:
         self._store = store
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get(PATH, self._list), web.post(PATH, self._write)]
+        return [web.get(PATH, self._list), web.post(PATH, self._access.while_asking(self._write))]
 
     async def _list(self, request: web.Request) -> web.Response:
         """Return the newest messages, oldest first; with `before`, those before that number."""

@@ -57,8 +57,8 @@ class Campaigns:
             web.get("/v1/campaigns", self._list),
             web.post("/v1/campaigns", self._create),
             web.get("/v1/campaigns/{campaign_id}", self._read),
-            web.patch("/v1/campaigns/{campaign_id}", self._change),
-            web.delete("/v1/campaigns/{campaign_id}", self._delete),
+            web.patch("/v1/campaigns/{campaign_id}", self._access.while_asking(self._change)),
+            web.delete("/v1/campaigns/{campaign_id}", self._access.while_asking(self._delete)),
         ]
 
     async def _list(self, request: web.Request) -> web.Response:

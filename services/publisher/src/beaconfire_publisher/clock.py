@@ -51,7 +51,8 @@ class Clocks:
 
     def routes(self) -> list[web.RouteDef]:
         path = "/v1/campaigns/{campaign_id}/clock"
-        return [web.put(path, self._set), web.delete(path, self._stop)]
+        while_asking = self._access.while_asking
+        return [web.put(path, while_asking(self._set)), web.delete(path, while_asking(self._stop))]
 
     async def _set(self, request: web.Request) -> web.Response:
         caller = await self._access.editor(request)

@@ -50,7 +50,7 @@ class WorldTime:
         self._store = store
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.post("/v1/campaigns/{campaign_id}/world-time", self._advance)]
+        return [web.post("/v1/campaigns/{campaign_id}/world-time", self._access.while_asking(self._advance))]
 
     async def _advance(self, request: web.Request) -> web.Response:
         caller = await self._access.member(request)
