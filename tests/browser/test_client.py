@@ -1,5 +1,6 @@
 """The browser client in a real browser, over a real socket."""
 
+import asyncio
 import json
 
 from playwright.async_api import expect
@@ -82,6 +83,25 @@ HUNDRED = """async (rooms) => {
     client.connect();
     await Promise.all(joined);
 }"""
+# What asks for rooms after the ack cannot be loaded at first.
+NOT_LOADED = """async ([room, accessToken]) => {
+    const { Client } = await import("/client/index.js");
+    const url = location.origin.replace(/^http/, "ws") + "/ws";
+    const problems = (window.problems = []);
+    const onError = ({ kind, error }) => problems.push(`${kind}: ${error.message}`);
+    const client = new Client({ url, getToken: () => accessToken, onError, random: () => 0.05 });
+    await new Promise((resolve) => {
+        client.on("state", ({ state }) => state === "connected" && resolve());
+        client.connect();
+    });
+    window.subscription = client.subscribe(room);
+}"""
+UNTIL_STATUS = """(state) => new Promise((resolve) => {
+    const { status } = window.subscription;
+    const look = () => status.getSnapshot().state === state && resolve(status.getSnapshot());
+    status.subscribe(look);
+    look();
+})"""
 ONE_BY_ONE = """async (campaign) => {
     const { Client } = await import("/client/index.js");
     const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
@@ -196,6 +216,22 @@ async def test_joining_and_leaving_sixty_rooms_one_by_one_strands_none(table: Ta
     owner = await table.seat("Owner")
 
     assert await owner.page.evaluate(ONE_BY_ONE, f"campaign:{table.campaign}") == 100
+
+
+async def test_room_says_why_it_is_not_joined_if_a_module_does_not_load_and_is_joined_once_it_does(
+    table: Table,
+) -> None:
+    """This is how it is in Chromium. Firefox does not load a module again that has failed once (docs/adr/0070)."""
+    page = (await table.window()).page
+    await page.route("**/requests.js", lambda route: route.abort())
+    await page.evaluate(NOT_LOADED, [table.room, await asyncio.to_thread(table.token, "Owner")])
+    status = await page.evaluate(UNTIL_STATUS, "retrying")
+    await page.unroute("**/requests.js")
+    await page.evaluate(UNTIL_STATUS, "joined")
+
+    assert status["error"]["code"] == "unavailable"
+    assert "requests.js" in status["error"]["message"]
+    assert (await page.evaluate("window.problems"))[0].startswith("room: ")
 
 
 async def test_seen_resolves_once_the_handlers_got_the_event_and_rejects_after_close(table: Table) -> None:

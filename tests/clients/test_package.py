@@ -48,7 +48,7 @@ def test_application_from_vites_template_type_checks_and_has_styles_and_fallback
 
     assert ".beaconfire-indicator" in _written(application, "css")
     names = sorted(path.name.split("-")[0] for path in (application / "dist" / "assets").glob("*.js"))
-    assert {"detour", "index", "pace", "renewal", "seen", "tabs_leader", "tabs_worker"} <= set(names)
+    assert {"detour", "index", "renewal", "requests", "seen", "tabs_leader", "tabs_worker"} <= set(names)
 
 
 @pytest.mark.timeout(RUN_S)

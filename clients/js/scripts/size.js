@@ -11,8 +11,8 @@ import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const PACKAGE = dirname(dirname(fileURLToPath(import.meta.url)));
-/** The largest size, in bytes. Raise it only with a reason in docs/adr/0070. */
-const LIMIT = 8900;
+/** The largest size, in bytes: 8 KB (docs/adr/0070). */
+const LIMIT = 8192;
 
 const { outputFiles } = await build({
   entryPoints: [join(PACKAGE, "src", "index.js")],
@@ -21,7 +21,7 @@ const { outputFiles } = await build({
   format: "esm",
   write: false,
   // `import()` in the core: a bundler makes files of their own of these.
-  external: ["./detour.js", "./pace.js", "./renewal.js", "./seen.js"],
+  external: ["./detour.js", "./renewal.js", "./requests.js", "./seen.js"],
 });
 const bytes = gzipSync(outputFiles[0].contents, { level: 9 }).length;
 const text = `@beaconfire/client: the core is ${bytes} bytes, minified and gzipped; at most ${LIMIT} are allowed`;

@@ -804,9 +804,9 @@ export class Client {
    */
   async #renew(inS) {
     const link = this.#link;
-    const { Renewal } = await import("./renewal.js");
-    if (this.#link !== link) return;
-    this.#renewal ??= new Renewal(this.#clock, {
+    const loaded = await import("./renewal.js").catch((error) => this.#report({ kind: "token", error }));
+    if (!loaded || this.#link !== link) return; // at its end the token is refused, and the client connects with a new one
+    this.#renewal ??= new loaded.Renewal(this.#clock, {
       getToken: () => this.#fetchToken("expiring"),
       send: (token, onAnswer) => this.#request({ type: "refresh", token }, (answer) => onAnswer(answer.success)),
     });

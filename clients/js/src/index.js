@@ -1,8 +1,8 @@
 /**
  * Beaconfire's client for browsers, and for Node.
  *
- * This is the core. `package.json` names the other entries. What the core needs only at times (the fallbacks over HTTP, `seen`,
- * the renewal of tokens, the pacing of many rooms) is loaded when it is needed.
+ * This is the core. `package.json` names the other entries. The core loads what asks for rooms with the first subscription. It
+ * loads what it needs only at times (the fallbacks over HTTP, `seen`, the renewal of tokens) when it is needed.
  */
 
 export { Client, connect } from "./client.js";

@@ -3,8 +3,6 @@
  * them. It refuses messages that come faster than its limits (PROTOCOL.md §4). So the client counts what it sends against the
  * limits of the ack, and has only a few unanswered messages at a time. After a refusal it waits as long as the gateway says, and
  * collects its requests into fewer messages.
- *
- * `room.js` loads it once a connection has sent more than its first kilobyte, which is far below every limit.
  */
 
 import { capMs } from "./backoff.js";
@@ -97,15 +95,6 @@ export class Pace {
     this.#limits = limits;
     this.#messages.begin(limits.messagesPerMinute);
     this.#rooms.begin(limits.roomsPerMinute);
-  }
-
-  /**
-   * Count what was sent before this was loaded.
-   * @param {{messages: number, rooms: number}} first
-   */
-  countFirst({ messages, rooms }) {
-    this.#messages.take(messages);
-    this.#rooms.take(rooms);
   }
 
   /**

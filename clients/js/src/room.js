@@ -4,7 +4,7 @@ import { capMs } from "./backoff.js";
 import { checkedCursor, Cursor, earlier, isAbove } from "./cursor.js";
 import { guarded } from "./emitter.js";
 import { checkedRoom, pairOf, retryOfError } from "./protocol.js";
-import { bytesOf, LEAST_FRAME_BYTES, MAX_ROOMS_IN_MESSAGE, USUAL_LIMITS } from "./size.js";
+import { bytesOf, MAX_ROOMS_IN_MESSAGE, USUAL_LIMITS } from "./size.js";
 import { Store } from "./store.js";
 import { Timer } from "./timer.js";
 
@@ -14,10 +14,6 @@ const MAX_REFUSALS = 10;
 const MAX_TYPES = 100;
 /** Retries are rounded up to this, so that rooms which were refused one by one are asked for in one message. */
 const RETRY_STEP_MS = 250;
-/** A connection may send this much before `pace.js` is loaded. It is one message, or a few, and far below every limit. */
-const FIRST_BYTES = LEAST_FRAME_BYTES;
-/** How long to wait until `pace.js` is loaded again after that has failed. */
-const LOAD_PAUSE_MS = 1000;
 /** What is asked for if no subscription of a room wants events: without types, all would come (PROTOCOL.md, "typing"). */
 const NO_EVENTS = ["user.typing"];
 
@@ -26,7 +22,7 @@ const NO_EVENTS = ["user.typing"];
 /** @typedef {import("./protocol.js").Frame} Frame */
 /** @typedef {import("./protocol.js").Refusal} Refusal */
 /** @typedef {import("./protocol.js").RoomAnswer} RoomAnswer */
-/** @typedef {import("./pace.js").Pace} Pace */
+/** @typedef {import("./requests.js").Requests} Requests */
 /** @typedef {import("./messages.d.ts").LeaveReason} LeaveReason */
 /** @typedef {import("./messages.d.ts").ResyncReason} ResyncReason */
 
@@ -36,7 +32,7 @@ const NO_EVENTS = ["user.typing"];
  * * `idle`: the subscription is not enabled, or has ended
  * * `joining`: the gateway has not answered yet, or there is no connection. The room is joined as soon as possible
  * * `joined`: events are received
- * * `retrying`: the gateway refused the room for the moment (`error`). The client asks again
+ * * `retrying`: the gateway refused the room for the moment, or `requests.js` cannot be loaded (`error`). The client tries again
  * * `refused`: the gateway refused the room (`error`). The client does not ask again before the application does
  * * `left`: the gateway removed the user from the room (`reason`)
  * @typedef {object} RoomStatus
@@ -194,7 +190,7 @@ export class Subscription {
 }
 
 /** A room that is wanted, or that the client has not left yet. */
-class Room {
+export class Room {
   /** @type {Set<Subscription<any>>} */
   subscriptions = new Set();
   /** @type {"absent" | "joining" | "joined" | "refused" | "leaving"} */
@@ -252,18 +248,16 @@ class Room {
     return this.asked === keyOf(this);
   }
 
-  /** Tell its subscriptions how it stands. */
-  show() {
+  /**
+   * Tell its subscriptions how it stands.
+   * @param {RoomStatus} [hindrance]  why it cannot be asked for
+   */
+  show(hindrance = JOINING) {
     const isServed = this.isHeld && this.since === undefined;
     for (const one of [...this.subscriptions]) {
-      const status = isServed && !one.awaitsReady ? JOINED : JOINING;
+      const status = isServed && !one.awaitsReady ? JOINED : hindrance;
       one.status.set((this.place === "refused" && this.trouble) || status);
     }
-  }
-
-  /** Whether it was refused because there are too many rooms. Leaving another room may make space for it. */
-  get lacksSpace() {
-    return this.trouble?.error?.code === "too_many";
   }
 
   /** The subscriptions for which `onReady` was called. They rely on getting every event. */
@@ -291,19 +285,21 @@ export class RoomTable {
   #random;
   #send;
   #cursor;
-  /** @type {Map<string, Room>} */
-  #rooms = new Map();
+  /** @type {Map<string, Room>} By name. */
+  rooms = new Map();
   /** @type {Map<string, Wanted | null>} What the last `connect` asked for, by room. Null if the room did not fit into it. */
   #introduced = new Map();
   /** What the gateway accepts. */
-  #limits = { ...USUAL_LIMITS, maxFrameBytes: LEAST_FRAME_BYTES };
-  #flushTimer;
-  /** @type {Pace | undefined} Loaded when a connection has sent its first kilobyte, or was refused a message. */
-  #pace;
-  /** What was sent on the connection before. */
-  #first = { messages: 0, rooms: 0, bytes: 0 };
+  limits = USUAL_LIMITS;
   /** The random part of pauses. It is the same for all rooms of one answer, so that they are asked for together. */
-  #jitter = 0;
+  jitter = 0;
+  #flushTimer;
+  /** @type {Requests | undefined} Loaded with the first subscription, so that it is there when the network is bad. */
+  #requests;
+  #isLoading = false;
+  #loadFailures = 0;
+  /** @type {RoomStatus | undefined} Set if it could not be loaded. */
+  #hindrance;
 
   /**
    * @param {import("./surroundings.js").Clock} clock
@@ -347,13 +343,13 @@ export class RoomTable {
     if (room.place === "leaving") room.place = "absent"; // the gateway removes it first, then joins it again
     if (room.place === "refused") this.#forgetRefusal(room); // a new request: the user may be a member by now
     room.show();
-    this.#flushSoon();
+    this.flushSoon();
   }
 
   /** @param {string} name */
   #room(name) {
-    const room = this.#rooms.get(name) ?? new Room(name, this.#clock);
-    this.#rooms.set(name, room);
+    const room = this.rooms.get(name) ?? new Room(name, this.#clock);
+    this.rooms.set(name, room);
     return room;
   }
 
@@ -364,14 +360,14 @@ export class RoomTable {
 
   /** @param {Subscription<any>} subscription */
   remove(subscription) {
-    const room = this.#rooms.get(subscription.room);
+    const room = this.rooms.get(subscription.room);
     if (!room?.subscriptions.delete(subscription)) return;
     if (room.subscriptions.size === 0) room.since = undefined;
     if (room.subscriptions.size === 0 || room.isHeld) room.retry.stop();
     if (room.place === "refused" && room.isHeld) room.place = "joined"; // perhaps the removed types were refused
     subscription.awaitsReady = true;
     subscription.status.set(IDLE);
-    this.#flushSoon();
+    this.flushSoon();
   }
 
   /**
@@ -389,7 +385,7 @@ export class RoomTable {
    */
   introduce(spareBytes) {
     const isMeant = (/** @type {Room} */ room) => room.subscriptions.size > 0 && room.place !== "refused" && room.since === undefined;
-    const meant = [...this.#rooms.values()].filter(isMeant);
+    const meant = [...this.rooms.values()].filter(isMeant);
     // `presence` is for all rooms of the message. If only some want it, a `subscribe` asks for it after the ack.
     const wantsPresence = meant.length > 0 && meant.every((room) => room.wantsPresence);
     const types = Object.create(null);
@@ -416,15 +412,15 @@ export class RoomTable {
    */
   connected(answers, leftAt, limits) {
     this.#forgetConnection();
-    this.#limits = limits;
-    this.#pace?.begin(limits);
-    this.#jitter = this.#random();
-    if (leftAt !== undefined) for (const room of this.#rooms.values()) this.#owe(room, answers[room.name], leftAt);
+    this.limits = limits;
+    this.#requests?.pace.begin(limits);
+    this.jitter = this.#random();
+    if (leftAt !== undefined) for (const room of this.rooms.values()) this.#owe(room, answers[room.name], leftAt);
     for (const [name, answer] of Object.entries(answers)) {
       // It may have been unsubscribed since `connect` was sent: keep it as joined, and the flush leaves it.
       const room = this.#room(name);
       room.asked = keyOf(this.#introduced.get(name) ?? {});
-      this.#answered(room, answer);
+      this.answered(room, answer);
     }
     this.#flush();
   }
@@ -444,17 +440,16 @@ export class RoomTable {
   /** The connection is gone. The rooms are still wanted. */
   lost() {
     this.#forgetConnection();
-    for (const room of this.#rooms.values()) room.show();
+    for (const room of this.rooms.values()) room.show();
   }
 
   #forgetConnection() {
-    this.#pace?.reset();
-    this.#first = { messages: 0, rooms: 0, bytes: 0 };
-    for (const room of this.#rooms.values()) {
+    this.#requests?.pace.reset();
+    for (const room of this.rooms.values()) {
       room.isHeld = false;
       room.messageId = 0;
       if (room.place !== "refused") room.place = "absent";
-      if (room.subscriptions.size === 0) this.#rooms.delete(room.name);
+      if (room.subscriptions.size === 0) this.rooms.delete(room.name);
     }
   }
 
@@ -463,7 +458,7 @@ export class RoomTable {
    * @param {string} cursor
    */
   servedUpTo(cursor) {
-    const behind = [...this.#rooms.values()].flatMap(({ since }) => since ?? []);
+    const behind = [...this.rooms.values()].flatMap(({ since }) => since ?? []);
     return behind.reduce((one, other) => earlier(one, other, this.#cursor.epoch), cursor);
   }
 
@@ -474,26 +469,19 @@ export class RoomTable {
    */
   deliver(frame) {
     for (const name of namesOf(frame)) {
-      const room = this.#rooms.get(name);
+      const room = this.rooms.get(name);
       if (!room?.isMeantBy(frame) || this.#comesRestored(room, frame)) continue;
       // Before the room is joined, only those of its events come that are in another room, too.
-      this.#hand(room.relying, frame);
+      this.hand(room.relying, frame);
     }
   }
 
   /**
-   * Pass restored events to the subscriptions of the rooms that were asked for.
-   * @param {{id: number, rooms: string[], events: EventFrame[]}} restored
+   * Pass on missed events of rooms that were asked for with a cursor.
+   * @param {import("./requests.js").Restored} restored
    */
-  restore({ id, rooms, events }) {
-    for (const frame of events) {
-      const names = namesOf(frame);
-      for (const name of rooms) {
-        const room = this.#rooms.get(name);
-        // If the room was asked for with other types or another cursor since, all of it comes again.
-        if (room && names.has(name) && room.messageId === id && room.isAskedAsWanted) this.#hand([...room.subscriptions], frame);
-      }
-    }
+  restore(restored) {
+    this.#requests?.restore(restored);
   }
 
   /** @param {Room} room @param {EventFrame} frame */
@@ -501,8 +489,11 @@ export class RoomTable {
     return since !== undefined && offset !== undefined && isAbove(this.#cursor.epoch, offset, since);
   }
 
-  /** @param {Subscription<any>[]} subscriptions @param {EventFrame} frame */
-  #hand(subscriptions, frame) {
+  /**
+   * Pass an event to subscriptions.
+   * @param {Subscription<any>[]} subscriptions @param {EventFrame} frame
+   */
+  hand(subscriptions, frame) {
     for (const subscription of subscriptions) subscription.take(frame, this.#cursor.epoch);
   }
 
@@ -511,7 +502,7 @@ export class RoomTable {
    * @param {{room: string, reason: LeaveReason}} left
    */
   left(left) {
-    const room = this.#rooms.get(left.room);
+    const room = this.rooms.get(left.room);
     if (!room) return;
     const { since = room.relying.length > 0 ? this.#cursor.value : undefined } = room;
     room.isHeld = false;
@@ -534,13 +525,13 @@ export class RoomTable {
    */
   people(frame) {
     for (const name of new Set([frame["room"], pairOf(frame["room"])])) {
-      if ((this.#rooms.get(name)?.meaning ?? frame["room"]) === frame["room"]) this.#call(name, "onPeople", frame);
+      if ((this.rooms.get(name)?.meaning ?? frame["room"]) === frame["room"]) this.#call(name, "onPeople", frame);
     }
   }
 
   /** @param {{rooms: string[], reason: ResyncReason, cursor: string}} resync */
   resync({ cursor, ...resync }) {
-    for (const { subscriptions } of this.#rooms.values()) for (const { heard } of subscriptions) heard.lower(cursor);
+    for (const { subscriptions } of this.rooms.values()) for (const { heard } of subscriptions) heard.lower(cursor);
     for (const name of resync.rooms) this.#call(name, "onResync", resync);
   }
 
@@ -550,7 +541,7 @@ export class RoomTable {
    * @param {string} room @param {Name} name @param {Parameters<NonNullable<RoomHandlers[Name]>>} args
    */
   #call(room, name, ...args) {
-    for (const one of [...(this.#rooms.get(room)?.subscriptions ?? [])]) one.call(name, ...args);
+    for (const one of [...(this.rooms.get(room)?.subscriptions ?? [])]) one.call(name, ...args);
   }
 
   /** @param {Room} room */
@@ -560,128 +551,16 @@ export class RoomTable {
   }
 
   /** Wait for the end of this turn: unsubscribing and subscribing again in one turn (React's StrictMode) sends nothing. */
-  #flushSoon() {
+  flushSoon() {
     if (!this.#flushTimer.isSet) this.#flushTimer.set(0, () => this.#flush());
   }
 
   #flush() {
     this.#flushTimer.stop();
-    for (const room of this.#rooms.values()) if (room.place === "joined") this.#announce(room);
-    this.#leave([...this.#rooms.values()].filter((room) => room.subscriptions.size === 0 && room.place !== "leaving"));
-    /** @type {Map<string, Room[]>} A message has one list of types and one cursor. */
-    const unasked = new Map();
-    let held = [...this.#rooms.values()].filter(({ isKnown }) => isKnown).length;
-    for (const room of this.#rooms.values()) {
-      if (room.subscriptions.size === 0 || room.place === "refused") continue;
-      if (room.place !== "absent" && room.isAskedAsWanted) continue;
-      if (!room.isKnown && (held += 1) > this.#limits.maxRooms) {
-        this.#refused(room, { code: "too_many", message: `A connection may be in ${this.#limits.maxRooms} rooms` });
-        continue;
-      }
-      const key = keyOf(room);
-      const alike = unasked.get(key);
-      if (alike) alike.push(room);
-      else unasked.set(key, [room]);
-    }
-    for (const rooms of unasked.values()) this.#join(rooms);
-    for (const room of this.#rooms.values()) room.show();
-  }
-
-  /** @param {Room[]} rooms  that are no longer wanted */
-  #leave(rooms) {
-    for (const room of rooms) if (!room.isKnown) this.#rooms.delete(room.name);
-    this.#askAll({ type: "unsubscribe" }, rooms.filter(({ isKnown }) => isKnown), {
-      onSent: (room) => {
-        room.place = "leaving";
-        room.isHeld = true; // until it is answered
-        room.forgetPromises();
-      },
-      onAnswer: (room) => {
-        room.isHeld = false;
-        if (room.subscriptions.size === 0) this.#rooms.delete(room.name);
-        this.#askForSpace();
-      },
-      onTooSoon: (room) => {
-        if (room.place === "leaving") room.place = "joined"; // the next flush leaves it
-      },
-    });
-  }
-
-  /** @param {Room[]} rooms  all wanted with the same types, from the same cursor */
-  #join(rooms) {
-    const types = rooms[0]?.types;
-    const cursor = rooms[0]?.since;
-    const wantsPresence = rooms[0]?.wantsPresence;
-    // If the types do not fit into a message, they are left out: all events come, and each subscription filters its own.
-    const isNarrow = bytesOf({ types, cursor }) < this.#limits.maxFrameBytes / 2;
-    this.#askAll({ type: "subscribe", types: isNarrow ? types : undefined, cursor, presence: wantsPresence || undefined }, rooms, {
-      onSent: (room) => {
-        room.place = "joining";
-        room.asked = keyOf({ types, wantsPresence, since: cursor });
-      },
-      onAnswer: (room, answer, wasCarriedOut) => {
-        if (room.place !== "joining") return;
-        if (cursor !== undefined && wasCarriedOut) this.#restored(room, answer, { types, wantsPresence });
-        this.#answered(room, answer);
-      },
-      onTooSoon: (room, error) => {
-        if (room.place !== "joining") return;
-        room.place = "absent";
-        this.#sayRefused(room, error, true);
-      },
-    });
-  }
-
-  /**
-   * Send a message for some rooms, in as many parts as the gateway's limits need. Parts that may not be sent yet wait for the
-   * next flush. `onAnswer` is called for each room, unless another message was sent for it since.
-   * @param {Frame} message @param {Room[]} rooms
-   * @param {object} handlers
-   * @param {(room: Room) => void} handlers.onSent
-   * @param {(room: Room, answer: RoomAnswer, wasCarriedOut: boolean) => void} handlers.onAnswer
-   * @param {(room: Room, error: Refusal) => void} handlers.onTooSoon  a limit refused the whole message: it must be repeated
-   */
-  #askAll(message, rooms, { onSent, onAnswer, onTooSoon }) {
-    if (rooms.length === 0) return;
-    const envelope = bytesOf({ ...message, id: Number.MAX_SAFE_INTEGER, rooms: [] });
-    for (const some of this.#pace?.parts(rooms, this.#limits.maxFrameBytes - envelope) ?? [rooms]) {
-      const whole = { ...message, rooms: some.map(({ name }) => name) };
-      const bytes = envelope + bytesOf(whole.rooms);
-      if (!this.#allows(whole, bytes)) return;
-      const id = this.#send(whole, ({ error, rooms: answers }) => {
-        const tooSoon = error && this.#isTooSoon(message, error) ? error : undefined;
-        if (tooSoon && !this.#pace) void this.#loadPace(tooSoon);
-        this.#pace?.answered(id, tooSoon);
-        this.#jitter = this.#random();
-        for (const room of some) {
-          if (this.#rooms.get(room.name) !== room || room.messageId !== id) continue;
-          if (tooSoon) onTooSoon(room, tooSoon);
-          else onAnswer(room, answers?.[room.name] ?? { success: false, ...(error && { error }) }, answers !== undefined);
-        }
-        this.#flushSoon(); // send what has changed in the meantime
-      });
-      if (id === 0) return;
-      this.#pace?.sent(id, bytes);
-      for (const room of some) {
-        room.messageId = id;
-        onSent(room);
-      }
-    }
-  }
-
-  /**
-   * Whether a message about rooms may be sent now. If not, the next flush tries again.
-   * @param {Frame} message @param {number} bytes
-   */
-  #allows(message, bytes) {
-    if (this.#pace) return this.#pace.allows(message, bytes);
-    const { messagesPerMinute, roomsPerMinute } = this.#limits;
-    const isFirst =
-      this.#first.bytes + bytes <= FIRST_BYTES &&
-      this.#first.messages < messagesPerMinute / 2 &&
-      this.#first.rooms + message["rooms"].length <= Math.min(MAX_ROOMS_IN_MESSAGE, roomsPerMinute);
-    if (!isFirst) void this.#loadPace();
-    return isFirst;
+    for (const room of this.rooms.values()) if (room.place === "joined") this.#announce(room);
+    if (this.#requests) this.#requests.flush();
+    else void this.#load();
+    for (const room of this.rooms.values()) room.show(this.#hindrance);
   }
 
   /**
@@ -689,51 +568,29 @@ export class RoomTable {
    * @param {Frame} message
    */
   count(message) {
-    if (this.#pace) return this.#pace.count(message);
-    this.#first.messages += 1;
-    this.#first.rooms += message["rooms"]?.length ?? 0;
-    this.#first.bytes += bytesOf(message);
-    if (this.#first.bytes > FIRST_BYTES) void this.#loadPace();
+    if (this.#requests) this.#requests.pace.count(message);
+    else void this.#load();
   }
 
-  /** @param {Refusal} [tooSoon]  a message was refused as a whole */
-  async #loadPace(tooSoon) {
-    this.#first.bytes = Infinity; // no more messages about rooms in the meantime
+  async #load() {
+    if (this.#isLoading) return;
+    this.#isLoading = true;
     try {
-      const { Pace } = await import("./pace.js");
-      if (this.#pace) return;
-      this.#pace = new Pace(this.#clock, this.#random, () => this.#flush());
-      this.#pace.begin(this.#limits);
-      this.#pace.countFirst(this.#first);
-      if (tooSoon) this.#pace.answered(0, tooSoon);
-      this.#flush();
+      const { Requests } = await import("./requests.js");
+      this.#requests = new Requests(this, this.#clock, this.#random, this.#send, () => this.#flush());
+      this.#hindrance = undefined;
+      this.flushSoon();
     } catch (error) {
       this.report({ kind: "room", error });
-      this.#flushTimer.set(LOAD_PAUSE_MS, () => this.#flush());
+      this.#hindrance = { state: "retrying", error: { code: "unavailable", message: String(error) } };
+      this.#flushTimer.set(this.#random() * capMs(this.#loadFailures), () => this.#flush());
+      this.#loadFailures += 1;
     }
-  }
-
-  /**
-   * Whether to repeat the same message. A room that could not be joined has a retry of its own. A room that could not be left
-   * must still be left.
-   * @param {Frame} message @param {Refusal} error
-   */
-  #isTooSoon({ type }, { code }) {
-    return code === "too_many" || (type === "unsubscribe" && retryOfError(code) === "backoff");
-  }
-
-  /** @param {Room} room @param {RoomAnswer} answer @param {Wanted} wanted */
-  #restored(room, answer, wanted) {
-    if (!answer.success) {
-      room.isHeld = false; // the gateway removed it before restoring it
-    } else if (room.isAskedAsWanted) {
-      room.since = undefined;
-      room.asked = keyOf(wanted);
-    }
+    this.#isLoading = false;
   }
 
   /** @param {Room} room @param {RoomAnswer} answer */
-  #answered(room, answer) {
+  answered(room, answer) {
     if (answer.success) {
       this.#forgetRefusal(room);
       room.meaning = answer.room;
@@ -745,25 +602,25 @@ export class RoomTable {
       this.#announce(room);
       room.show();
     } else {
-      this.#refused(room, answer.error ?? { code: "bad_request", message: "No reason given" });
+      this.refused(room, answer.error ?? { code: "bad_request", message: "No reason given" });
     }
   }
 
   /** @param {Room} room @param {Refusal} error */
-  #refused(room, error) {
+  refused(room, error) {
     room.refusals += 1;
     // A service that is away comes back at some time, but a limit may stay exceeded.
     const willRetry = retryOfError(error.code) === "backoff" && (error.code !== "too_many" || room.refusals < MAX_REFUSALS);
-    if (willRetry) this.#retryLater(room, (error.retryAfterMs ?? 0) + this.#jitter * capMs(room.refusals));
+    if (willRetry) this.#retryLater(room, (error.retryAfterMs ?? 0) + this.jitter * capMs(room.refusals));
     else room.place = "refused";
     if (!willRetry && !room.isHeld) room.forgetPromises();
     room.trouble = { state: willRetry ? "retrying" : "refused", error };
     room.show();
-    this.#sayRefused(room, error, willRetry);
+    this.sayRefused(room, error, willRetry);
   }
 
   /** @param {Room} room @param {Refusal} error @param {boolean} willRetry */
-  #sayRefused(room, error, willRetry) {
+  sayRefused(room, error, willRetry) {
     this.#call(room.name, "onError", error, { willRetry });
     this.report({ kind: "room", error, room: room.name });
   }
@@ -774,18 +631,13 @@ export class RoomTable {
     const now = this.#clock.now();
     const at = Math.ceil((now + pauseMs) / RETRY_STEP_MS) * RETRY_STEP_MS;
     room.retry.set(at - now, () => {
-      this.#askAgain(room);
-      this.#flushSoon();
+      this.askAgain(room);
+      this.flushSoon();
     });
   }
 
-  /** A room was left: ask again for the rooms that had no space. */
-  #askForSpace() {
-    for (const room of this.#rooms.values()) if (room.lacksSpace && room.place === "refused") this.#askAgain(room);
-  }
-
   /** @param {Room} room */
-  #askAgain(room) {
+  askAgain(room) {
     room.place = "absent";
     room.retry.stop();
     room.trouble = null;
@@ -793,7 +645,7 @@ export class RoomTable {
 
   /** @param {Room} room */
   #forgetRefusal(room) {
-    this.#askAgain(room);
+    this.askAgain(room);
     room.refusals = 0;
   }
 }
@@ -804,7 +656,7 @@ export class RoomTable {
  * A string to compare by: what a room is asked for.
  * @param {Wanted} wanted
  */
-function keyOf({ types, wantsPresence, since }) {
+export function keyOf({ types, wantsPresence, since }) {
   return `${types?.join(" ") ?? ""} ${wantsPresence ? "who" : ""} ${since ?? ""}`;
 }
 
@@ -812,6 +664,6 @@ function keyOf({ types, wantsPresence, since }) {
  * The names, long and short, under which the rooms of an event may be subscribed to.
  * @param {EventFrame} frame
  */
-function namesOf(frame) {
+export function namesOf(frame) {
   return new Set(frame.rooms.flatMap((name) => [name, pairOf(name)]));
 }

@@ -3,8 +3,8 @@
 import { Client } from "../src/client.js";
 // What the client loads when it is needed, so that it is there at once.
 import "../src/detour.js";
-import "../src/pace.js";
 import "../src/renewal.js";
+import "../src/requests.js";
 import "../src/seen.js";
 
 export class FakeClock {

@@ -276,6 +276,7 @@ const passAlive = async (clock, ms) => {
 };
 /** Answer every message until no more come. */
 const answerAll = async (clock) => {
+  await clock.pass(0);
   for (let at = 1; at < socket().sent.length; at++) {
     socket().reply(socket().sent[at]);
     await clock.pass(0);
