@@ -44,6 +44,7 @@ endif
 clients/js/node_modules/.package-lock.json: clients/js/package.json clients/js/package-lock.json
 	@deploy/install-languages.sh node $(call fetched,Node,/etc/apt/sources.list. Or put node and npm on the PATH)
 	@cd clients/js && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error $(call fetched,npm packages of clients/js,NPM_CONFIG_REGISTRY)
+	@cp clients/js/package-lock.json clients/js/node_modules/.installed-lock.json # the tests install nothing again
 	@touch $@
 
 clients/react/node_modules/.package-lock.json: clients/react/package.json clients/react/package-lock.json

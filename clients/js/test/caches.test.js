@@ -1,7 +1,6 @@
 /** How changes of rapid events are merged and bounded, before a cache gets them. The caches are tested in clients/react. */
 
-import assert from "node:assert/strict";
-import { test } from "node:test";
+import { expect, test } from "vitest";
 
 import { changesOf, CacheSync } from "../src/caches.js";
 import { FakeClock } from "./fakes.js";
@@ -25,18 +24,15 @@ test("changes of one window are applied together, each thing once, and later one
   await clock.pass(49);
   sync.take(settlement("s1", "update", ["name"]));
   sync.take(settlement("s2", "delete"));
-  assert.equal(got.length, 0);
+  expect(got.length).toBe(0);
   await clock.pass(1);
   sync.take(settlement("s1", "update", ["name"]));
   await clock.pass(50);
 
-  assert.deepEqual(
-    got.map((changes) => changes.map(({ id, operation, fields }) => [id, operation, fields])),
-    [
+  expect(got.map((changes) => changes.map(({ id, operation, fields }) => [id, operation, fields]))).toStrictEqual([
       [["s1", "update", ["level", "name"]], ["s2", "delete", []]],
       [["s1", "update", ["name"]]],
-    ],
-  );
+    ]);
 });
 
 test("what was created and changed is created, and what was created and deleted is deleted", async () => {
@@ -46,7 +42,7 @@ test("what was created and changed is created, and what was created and deleted 
   for (const operation of ["delete", "create"]) sync.take(settlement("s3", operation));
   await clock.pass(50);
 
-  assert.deepEqual(got[0].map(({ id, operation }) => [id, operation]), [["s1", "create"], ["s2", "delete"], ["s3", "create"]]);
+  expect(got[0].map(({ id, operation }) => [id, operation])).toStrictEqual([["s1", "create"], ["s2", "delete"], ["s3", "create"]]);
 });
 
 test("fields are unknown if one of the events does not name them", async () => {
@@ -55,7 +51,7 @@ test("fields are unknown if one of the events does not name them", async () => {
   sync.take(settlement("s1", "update"));
   await clock.pass(50);
 
-  assert.deepEqual(got[0][0].fields, []);
+  expect(got[0][0].fields).toStrictEqual([]);
 });
 
 test("above a thousand changed things, everything is loaded again instead", async () => {
@@ -63,7 +59,7 @@ test("above a thousand changed things, everything is loaded again instead", asyn
   for (let n = 0; n < 1001; n += 1) sync.take(settlement(`s${n}`, "update"));
   await clock.pass(50);
 
-  assert.deepEqual(got, [["campaign:c1"]]);
+  expect(got).toStrictEqual([["campaign:c1"]]);
 });
 
 test("nothing is applied after `stop`", async () => {
@@ -72,22 +68,22 @@ test("nothing is applied after `stop`", async () => {
   sync.stop();
   await clock.pass(50);
 
-  assert.deepEqual(got, []);
+  expect(got).toStrictEqual([]);
 });
 
 test("a window that is no number is refused", () => {
-  assert.throws(() => setUp({ windowMs: -1 }), /windowMs: expected a number of at least 0, got -1/);
+  expect(() => setUp({ windowMs: -1 })).toThrow(/windowMs: expected a number of at least 0, got -1/);
 });
 
 test("events of a workspace name their things, and others change nothing", () => {
   const of = (type, payload) => changesOf({ type, payload });
   const approval = { kind: "thing", root: { kind: "workspace", id: "w1" }, type: "approval", id: "7", fields: [], parents: [] };
 
-  assert.deepEqual(of("approval.created", { workspaceId: "w1", id: 7 }), [{ ...approval, operation: "create" }]);
-  assert.deepEqual(of("issue.archived", { workspaceId: "w1", id: 7 }), [{ ...approval, type: "issue", operation: "update" }]);
-  assert.deepEqual(of("comment.updated", { workspaceId: "w1", issueId: 3, id: 7, changes: { body: "" } }), [
+  expect(of("approval.created", { workspaceId: "w1", id: 7 })).toStrictEqual([{ ...approval, operation: "create" }]);
+  expect(of("issue.archived", { workspaceId: "w1", id: 7 })).toStrictEqual([{ ...approval, type: "issue", operation: "update" }]);
+  expect(of("comment.updated", { workspaceId: "w1", issueId: 3, id: 7, changes: { body: "" } })).toStrictEqual([
     { ...approval, type: "comment", operation: "update", fields: ["body"], parents: [{ type: "issue", id: "3" }] },
   ]);
-  assert.deepEqual(of("issue.activity.created", { workspaceId: "w1", id: 7 }), []);
-  assert.deepEqual(of("member_changed", { rootKind: "workspace", rootId: "w1" }), []);
+  expect(of("issue.activity.created", { workspaceId: "w1", id: 7 })).toStrictEqual([]);
+  expect(of("member_changed", { rootKind: "workspace", rootId: "w1" })).toStrictEqual([]);
 });

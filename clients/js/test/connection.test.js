@@ -1,7 +1,6 @@
 /** How a client connects, loses its connection, and comes back. */
 
-import assert from "node:assert/strict";
-import { test } from "node:test";
+import { expect, test, vi } from "vitest";
 
 import { FakeSocket, setUp, setUpConnected, settle, socket } from "./fakes.js";
 
@@ -13,13 +12,13 @@ test("connect sends the token, the rooms and the client's name in its first mess
   socket().accept();
 
   const [first] = socket().sent;
-  assert.equal(socket().subprotocol, "beaconfire.v1");
-  assert.equal(first.type, "connect");
-  assert.equal(first.token, "token");
-  assert.deepEqual(first.rooms, ["campaign:c1"]);
-  assert.equal(first.cursor, undefined);
-  assert.equal(first.client.name, "beaconfire-js");
-  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
+  expect(socket().subprotocol).toBe("beaconfire.v1");
+  expect(first.type).toBe("connect");
+  expect(first.token).toBe("token");
+  expect(first.rooms).toStrictEqual(["campaign:c1"]);
+  expect(first.cursor).toBeUndefined();
+  expect(first.client.name).toBe("beaconfire-js");
+  expect(states.map(({ state }) => state)).toStrictEqual(["connecting", "connected"]);
 });
 
 test("with the option batch, the events of one message reach their handlers one by one", async () => {
@@ -33,9 +32,9 @@ test("with the option batch, the events of one message reach their handlers one 
   socket().receive({ type: "events", events: [event(41), event(42)] });
   socket().receive(event(43));
 
-  assert.deepEqual(socket().subprotocol, ["beaconfire.v1.batch", "beaconfire.v1"]);
-  assert.deepEqual(heard, ["id41", "id42", "id43"]);
-  assert.equal(client.cursor, "e1:43");
+  expect(socket().subprotocol).toStrictEqual(["beaconfire.v1.batch", "beaconfire.v1"]);
+  expect(heard).toStrictEqual(["id41", "id42", "id43"]);
+  expect(client.cursor).toBe("e1:43");
 });
 
 test("events of a message that come after a handler has closed the client are not delivered", async () => {
@@ -53,8 +52,8 @@ test("events of a message that come after a handler has closed the client are no
   const event = (offset) => ({ type: "event", offset, rooms: ["campaign:c1"], event: { id: `id${offset}`, type: "t" } });
   socket().receive({ type: "events", events: [event(41), event(42)] });
 
-  assert.deepEqual(heard, ["id41"]);
-  assert.equal(client.cursor, "e1:41");
+  expect(heard).toStrictEqual(["id41"]);
+  expect(client.cursor).toBe("e1:41");
 });
 
 test("connecting twice opens one socket", async () => {
@@ -63,7 +62,7 @@ test("connecting twice opens one socket", async () => {
   client.connect();
   await settle();
 
-  assert.equal(FakeSocket.all.length, 1);
+  expect(FakeSocket.all.length).toBe(1);
 });
 
 test("the session's id is that of the present connection", async () => {
@@ -78,7 +77,7 @@ test("the session's id is that of the present connection", async () => {
   await clock.pass(1000);
   socket().accept({ sessionId: "second" });
 
-  assert.deepEqual([before, first, lost, client.sessionId], ["", "first", "", "second"]);
+  expect([before, first, lost, client.sessionId]).toStrictEqual(["", "first", "", "second"]);
 });
 
 /** Lose the connection, and let every attempt fail. Returns the pauses before them, in seconds. */
@@ -99,21 +98,21 @@ const pausesUntilError = async ({ client, clock }) => {
 test("pauses grow from 1 to 32 s, and ten failures in a row end in the error state", async () => {
   const { client, clock, states } = await setUpConnected();
 
-  assert.deepEqual(await pausesUntilError({ client, clock }), [1, 2, 4, 8, 16, 32, 32, 32, 32, 32]);
-  assert.equal(states.at(-1).error.code, "unreachable");
-  assert.match(states.at(-1).error.message, /after 10 attempts/);
-  assert.deepEqual([...new Set(states.map(({ attempt }) => attempt))], [1, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  expect(await pausesUntilError({ client, clock })).toStrictEqual([1, 2, 4, 8, 16, 32, 32, 32, 32, 32]);
+  expect(states.at(-1).error.code).toBe("unreachable");
+  expect(states.at(-1).error.message).toMatch(/after 10 attempts/);
+  expect([...new Set(states.map(({ attempt }) => attempt))]).toStrictEqual([1, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   await clock.pass(600_000);
-  assert.equal(FakeSocket.all.length, 11, "it does not try again by itself");
+  expect(FakeSocket.all.length, "it does not try again by itself").toBe(11);
 });
 
 test("the longest pause is an option", async () => {
   for (const [maxPauseMs, longest] of [[30_000, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30]], [1000, Array(10).fill(1)]]) {
     const { client, clock } = await setUpConnected({ maxPauseMs });
-    assert.deepEqual(await pausesUntilError({ client, clock }), longest);
+    expect(await pausesUntilError({ client, clock })).toStrictEqual(longest);
   }
   for (const maxPauseMs of [0, 999, -1, NaN, Infinity, "30s"]) {
-    assert.throws(() => setUp({ maxPauseMs }), /maxPauseMs: expected a number from 1000, got /);
+    expect(() => setUp({ maxPauseMs })).toThrow(/maxPauseMs: expected a number from 1000, got /);
   }
 });
 
@@ -128,8 +127,8 @@ test("a manual retry after an error starts at the first attempt", async () => {
   await settle();
   socket().accept();
 
-  assert.equal(states.at(-2).attempt, 1);
-  assert.equal(client.state, "connected");
+  expect(states.at(-2).attempt).toBe(1);
+  expect(client.state).toBe("connected");
 });
 
 test("attempts are counted from 1 again only after a connection has lasted", async () => {
@@ -141,7 +140,7 @@ test("attempts are counted from 1 again only after a connection has lasted", asy
     while (FakeSocket.all.length === before) await clock.pass(100);
     socket().accept();
   }
-  assert.equal(client.state, "error");
+  expect(client.state).toBe("error");
 });
 
 test("a pause is random, between 0 and its maximum", async () => {
@@ -149,10 +148,10 @@ test("a pause is random, between 0 and its maximum", async () => {
   await clock.pass(6000);
   socket().end(1006);
   await clock.pass(249);
-  assert.equal(FakeSocket.all.length, 1);
+  expect(FakeSocket.all.length).toBe(1);
   await clock.pass(1);
-  assert.equal(FakeSocket.all.length, 2);
-  assert.equal(client.state, "connecting");
+  expect(FakeSocket.all.length).toBe(2);
+  expect(client.state).toBe("connecting");
 });
 
 test("a refused token is renewed once, and a second refusal is an error", async () => {
@@ -161,20 +160,20 @@ test("a refused token is renewed once, and a second refusal is an error", async 
   await settle();
   socket().end(4401, "expired");
   await settle();
-  assert.equal(FakeSocket.all.length, 2, "at once, without a pause");
+  expect(FakeSocket.all.length, "at once, without a pause").toBe(2);
   socket().end(4401, "revoked");
   await settle();
 
-  assert.deepEqual(asked, ["connect", "refused"]);
-  assert.equal(client.state, "error");
-  assert.deepEqual(states.at(-1).error, { code: "token_invalid", message: "revoked" });
+  expect(asked).toStrictEqual(["connect", "refused"]);
+  expect(client.state).toBe("error");
+  expect(states.at(-1).error).toStrictEqual({ code: "token_invalid", message: "revoked" });
 });
 
 test("a close code with retry `no` ends in the error state at once", async () => {
   for (const code of [4400, 4403, 4413, 1002, 1003, 1007, 1009]) {
     const { client } = await setUpConnected();
     socket().end(code);
-    assert.equal(client.state, "error", `close ${code}`);
+    expect(client.state, `close ${code}`).toBe("error");
   }
 });
 
@@ -182,7 +181,7 @@ test("unknown close codes and those of restarts are tried again with backoff", a
   for (const code of [1001, 1006, 1011, 1012, 1013, 1014, 4408, 4429, 4500, 4503, 4999]) {
     const { client } = await setUpConnected();
     socket().end(code);
-    assert.equal(client.state, "connecting", `close ${code}`);
+    expect(client.state, `close ${code}`).toBe("connecting");
   }
 });
 
@@ -191,12 +190,12 @@ test("a failing getToken counts as an attempt, and stops the client if its error
   const { client, clock, states } = setUp({ getToken: () => Promise.reject(error) });
   client.connect();
   await settle();
-  assert.equal(client.state, "connecting");
+  expect(client.state).toBe("connecting");
   error = Object.assign(new Error("signed out"), { retry: "no" });
   await clock.pass(2000);
 
-  assert.equal(client.state, "error");
-  assert.match(states.at(-1).error.message, /signed out/);
+  expect(client.state).toBe("error");
+  expect(states.at(-1).error.message).toMatch(/signed out/);
 });
 
 test("an attempt that hangs is given up: a connection after 10 s, a token after 15 s or as long as the option says", async () => {
@@ -205,19 +204,19 @@ test("an attempt that hangs is given up: a connection after 10 s, a token after 
   await settle();
   socket().open();
   await clock.pass(9999);
-  assert.equal(client.status.attempt, 1);
+  expect(client.status.attempt).toBe(1);
   await clock.pass(1);
-  assert.equal(client.status.attempt, 2);
+  expect(client.status.attempt).toBe(2);
 
   for (const [options, ms] of [[{}, 15_000], [{ tokenTimeoutMs: 3000 }, 3000]]) {
     const signals = [];
     const hung = setUp({ getToken: ({ signal }) => (signals.push(signal), new Promise(() => {})), ...options });
     hung.client.connect();
     await hung.clock.pass(ms - 1);
-    assert.deepEqual([hung.client.status.attempt, signals[0].aborted], [1, false]);
+    expect([hung.client.status.attempt, signals[0].aborted]).toStrictEqual([1, false]);
     await hung.clock.pass(1);
-    assert.deepEqual([hung.client.status.attempt, signals[0].aborted], [2, true]);
-    assert.match(hung.client.status.reason.message, /getToken took longer than/);
+    expect([hung.client.status.attempt, signals[0].aborted]).toStrictEqual([2, true]);
+    expect(hung.client.status.reason.message).toMatch(/getToken took longer than/);
   }
 });
 
@@ -230,14 +229,14 @@ test("without a network attempts are not counted, and `online` connects at once"
     await clock.pass(30_000);
     if (socket().readyState === 0) socket().end(1006);
   }
-  assert.equal(client.state, "connecting");
-  assert.equal(client.status.attempt, 1);
+  expect(client.state).toBe("connecting");
+  expect(client.status.attempt).toBe(1);
 
   network.isOffline = false;
   const count = FakeSocket.all.length;
   network.handlers.onOnline();
   await settle();
-  assert.equal(FakeSocket.all.length, count + 1);
+  expect(FakeSocket.all.length).toBe(count + 1);
 });
 
 test("`online` replaces an attempt that hangs, and restarts a client that gave up", async () => {
@@ -247,27 +246,27 @@ test("`online` replaces an attempt that hangs, and restarts a client that gave u
   const hanging = socket();
   network.handlers.onOnline();
   await settle();
-  assert.notEqual(socket(), hanging);
+  expect(socket()).not.toBe(hanging);
 
   while (client.state !== "error") {
     await clock.pass(100);
     if (socket().readyState === 0) socket().end(1006);
   }
   network.handlers.onOnline();
-  assert.equal(client.state, "connecting");
+  expect(client.state).toBe("connecting");
 });
 
 test("it pings after 1.1 heartbeats of silence, and reconnects without an answer within 5 s", async () => {
   const { client, clock } = await setUpConnected();
   await clock.pass(27_499);
-  assert.equal(socket().of("ping").length, 0);
+  expect(socket().of("ping").length).toBe(0);
   await clock.pass(1);
-  assert.equal(socket().of("ping").length, 1);
+  expect(socket().of("ping").length).toBe(1);
   await clock.pass(4999);
-  assert.equal(client.state, "connected");
+  expect(client.state).toBe("connected");
   await clock.pass(1);
-  assert.equal(client.state, "connecting");
-  assert.equal(FakeSocket.all[0].readyState, 3);
+  expect(client.state).toBe("connecting");
+  expect(FakeSocket.all[0].readyState).toBe(3);
 });
 
 test("every message is a sign of life", async () => {
@@ -276,36 +275,36 @@ test("every message is a sign of life", async () => {
     await clock.pass(24_000);
     socket().receive({ type: "position", cursor: `e:${20 + beat}` });
   }
-  assert.equal(socket().of("ping").length, 0);
+  expect(socket().of("ping").length).toBe(0);
   await clock.pass(27_500);
   socket().receive({ type: "reply", id: socket().last.id, success: true });
   await clock.pass(10_000);
-  assert.equal(client.state, "connected");
+  expect(client.state).toBe("connected");
 });
 
 test("after sleep it pings at once", async () => {
   const { client, clock, network } = await setUpConnected();
   network.handlers.onAwake();
   network.handlers.onAwake();
-  assert.equal(socket().of("ping").length, 1);
+  expect(socket().of("ping").length).toBe(1);
   await clock.pass(5000);
-  assert.equal(client.state, "connecting");
+  expect(client.state).toBe("connecting");
 });
 
 test("sleep with a visible page is noticed by the clock, and it pings", async () => {
   const { clock } = await setUpConnected();
   await clock.pass(20_000);
-  assert.equal(socket().of("ping").length, 0);
+  expect(socket().of("ping").length).toBe(0);
   clock.sleep(3_600_000);
   await clock.pass(5000);
-  assert.equal(socket().of("ping").length, 1);
+  expect(socket().of("ping").length).toBe(1);
 });
 
 test("a socket that the browser has closed is replaced at once", async () => {
   const { client, network } = await setUpConnected();
   socket().readyState = 3;
   network.handlers.onAwake();
-  assert.equal(client.state, "connecting");
+  expect(client.state).toBe("connecting");
 });
 
 test("a page that becomes visible does not wait for the pause to end", async () => {
@@ -315,8 +314,8 @@ test("a page that becomes visible does not wait for the pause to end", async () 
   network.handlers.onAwake();
   network.handlers.onAwake();
   await settle();
-  assert.equal(FakeSocket.all.length, 2);
-  assert.equal(client.status.attempt, 1);
+  expect(FakeSocket.all.length).toBe(2);
+  expect(client.status.attempt).toBe(1);
 });
 
 test("token.expiring sends a refresh, and a failed refresh is tried again without an error", async () => {
@@ -328,19 +327,19 @@ test("token.expiring sends a refresh, and a failed refresh is tried again withou
   const { client, clock, states } = await setUpConnected({ getToken });
   socket().receive({ type: "token.expiring", inS: 60 });
   await clock.pass(1000);
-  assert.equal(socket().of("refresh").length, 0);
+  expect(socket().of("refresh").length).toBe(0);
   await clock.pass(2000);
-  assert.equal(socket().of("refresh").length, 1);
-  assert.equal(socket().last.token, "token for expiring");
+  expect(socket().of("refresh").length).toBe(1);
+  expect(socket().last.token).toBe("token for expiring");
   socket().receive({ type: "reply", id: socket().last.id, success: false, error: { code: "unavailable", message: "" } });
   await clock.pass(4000);
-  assert.equal(socket().of("refresh").length, 2);
+  expect(socket().of("refresh").length).toBe(2);
   socket().receive({ type: "reply", id: socket().last.id, success: true });
   await clock.pass(20_000);
 
-  assert.equal(socket().of("refresh").length, 2);
-  assert.equal(client.state, "connected");
-  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
+  expect(socket().of("refresh").length).toBe(2);
+  expect(client.state).toBe("connected");
+  expect(states.map(({ state }) => state)).toStrictEqual(["connecting", "connected"]);
 });
 
 test("the code of a lost connection and the time since then are reported once, with the next connection", async () => {
@@ -358,8 +357,8 @@ test("the code of a lost connection and the time since then are reported once, w
   socket().accept();
   const [afterGoaway] = socket().sent;
 
-  assert.deepEqual([afterLoss.lastClose, afterLoss.awayMs], [1006, 5000]);
-  assert.deepEqual([afterGoaway.lastClose, afterGoaway.awayMs], [undefined, undefined]);
+  expect([afterLoss.lastClose, afterLoss.awayMs]).toStrictEqual([1006, 5000]);
+  expect([afterGoaway.lastClose, afterGoaway.awayMs]).toStrictEqual([undefined, undefined]);
 });
 
 test("the time since a lost connection is never negative, even if the clock is set back", async () => {
@@ -371,7 +370,7 @@ test("the time since a lost connection is never negative, even if the clock is s
   await clock.pass(0);
   socket().open();
 
-  assert.equal(socket().last.awayMs, 0);
+  expect(socket().last.awayMs).toBe(0);
 });
 
 test("the time until an application connects again is its own choice, and is not reported", async () => {
@@ -384,7 +383,7 @@ test("the time until an application connects again is its own choice, and is not
   await clock.pass(0);
   socket().open();
 
-  assert.equal(socket().last.awayMs, undefined);
+  expect(socket().last.awayMs).toBeUndefined();
 });
 
 test("goaway: the next connection is acknowledged before the old one is closed, and names it", async () => {
@@ -396,18 +395,18 @@ test("goaway: the next connection is acknowledged before the old one is closed, 
   old.receive({ type: "goaway", afterMs: 100, withinMs: 2100 });
   await clock.pass(1100);
   const next = socket();
-  assert.notEqual(next, old);
+  expect(next).not.toBe(old);
   next.open();
   old.receive({ type: "event", offset: 11, rooms: ["campaign:c1"], event: { id: "a" } });
-  assert.equal(next.last.replaces, "s1");
-  assert.equal(next.last.cursor, "e:10");
+  expect(next.last.replaces).toBe("s1");
+  expect(next.last.cursor).toBe("e:10");
   next.receive({ type: "connection.ack", id: next.last.id, sessionId: "s2", cursor: "e:10", heartbeatS: 25, rooms: {} });
   next.receive({ type: "event", offset: 11, rooms: ["campaign:c1"], event: { id: "a" } });
   next.receive({ type: "event", offset: 12, rooms: ["campaign:c1"], event: { id: "b" } });
 
-  assert.equal(old.readyState, 3);
-  assert.deepEqual(events, [11, 12]);
-  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"], "nobody saw it");
+  expect(old.readyState).toBe(3);
+  expect(events).toStrictEqual([11, 12]);
+  expect(states.map(({ state }) => state), "nobody saw it").toStrictEqual(["connecting", "connected"]);
 });
 
 test("goaway: without another gateway the old connection is used to its end", async () => {
@@ -416,12 +415,12 @@ test("goaway: without another gateway the old connection is used to its end", as
   old.receive({ type: "goaway", afterMs: 0, withinMs: 4000 });
   await clock.pass(2000);
   socket().end(1006);
-  assert.equal(client.state, "connected");
+  expect(client.state).toBe("connected");
   old.end(4503);
-  assert.equal(client.state, "connecting");
+  expect(client.state).toBe("connecting");
   await clock.pass(10_000);
   socket().accept();
-  assert.equal(client.state, "connected");
+  expect(client.state).toBe("connected");
 });
 
 test("goaway: a refused token is renewed while the old connection is still used", async () => {
@@ -432,9 +431,9 @@ test("goaway: a refused token is renewed while the old connection is still used"
   await settle();
   socket().accept();
 
-  assert.deepEqual(asked, ["connect", "reconnect", "refused"]);
-  assert.equal(client.state, "connected");
-  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
+  expect(asked).toStrictEqual(["connect", "reconnect", "refused"]);
+  expect(client.state).toBe("connected");
+  expect(states.map(({ state }) => state)).toStrictEqual(["connecting", "connected"]);
 });
 
 test("goaway: `degraded` of the old gateway does not carry over to the new one", async () => {
@@ -446,26 +445,26 @@ test("goaway: `degraded` of the old gateway does not carry over to the new one",
   await clock.pass(0);
   socket().accept();
 
-  assert.deepEqual(told, ["degraded", "live"]);
-  assert.equal(client.isDegraded, false);
+  expect(told).toStrictEqual(["degraded", "live"]);
+  expect(client.isDegraded).toBe(false);
 });
 
 test("every connection after the first names the last session in `replaces`", async () => {
   const { client, clock } = await setUpConnected();
-  assert.equal(socket().sent[0].replaces, undefined);
+  expect(socket().sent[0].replaces).toBeUndefined();
   socket().end(1006);
   await clock.pass(2000);
-  assert.equal(socket().readyState, 0);
+  expect(socket().readyState).toBe(0);
   socket().end(1006); // a failed attempt changes nothing
   await clock.pass(2000);
   socket().accept({ sessionId: "s2" });
-  assert.equal(socket().sent[0].replaces, "s1");
+  expect(socket().sent[0].replaces).toBe("s1");
   client.close();
   client.connect();
   await settle();
   socket().accept({ sessionId: "s3" });
 
-  assert.equal(socket().sent[0].replaces, "s2");
+  expect(socket().sent[0].replaces).toBe("s2");
 });
 
 test("a degraded gateway says so in the ack, and the client never looks healthy", async () => {
@@ -476,16 +475,16 @@ test("a degraded gateway says so in the ack, and the client never looks healthy"
   client.connect();
   await settle();
   socket().accept({ degraded: true });
-  assert.deepEqual(told, [["connecting", false], ["connected", true], "degraded"]);
+  expect(told).toStrictEqual([["connecting", false], ["connected", true], "degraded"]);
   socket().end(1006);
   await clock.pass(2000);
   socket().accept({ degraded: true });
-  assert.deepEqual(told.slice(3), [["connecting", false], ["connected", true]], "told once");
+  expect(told.slice(3), "told once").toStrictEqual([["connecting", false], ["connected", true]]);
   socket().end(1006);
   await clock.pass(2000);
   socket().accept({ degraded: false });
 
-  assert.deepEqual(told.slice(5), [["connecting", false], ["connected", false], "live"]);
+  expect(told.slice(5)).toStrictEqual([["connecting", false], ["connected", false], "live"]);
 });
 
 test("after the last attempt, a page that becomes visible connects again", async () => {
@@ -497,12 +496,12 @@ test("after the last attempt, a page that becomes visible connects again", async
   }
   network.handlers.onAwake();
   await settle();
-  assert.equal(client.state, "connecting");
-  assert.equal(client.status.attempt, 1);
+  expect(client.state).toBe("connecting");
+  expect(client.status.attempt).toBe(1);
   socket().end(4403, "no");
   network.handlers.onAwake();
 
-  assert.equal(client.state, "error", "what was refused for good stays refused");
+  expect(client.state, "what was refused for good stays refused").toBe("error");
 });
 
 test("a token that never comes or a refresh without an answer does not end the renewal", async () => {
@@ -515,7 +514,7 @@ test("a token that never comes or a refresh without an answer does not end the r
     socket().receive({ type: "position", cursor: `e:${at}` });
   }
 
-  assert.deepEqual(socket().of("refresh").map(({ token }) => token), ["token 2", "token 3"]);
+  expect(socket().of("refresh").map(({ token }) => token)).toStrictEqual(["token 2", "token 3"]);
 });
 
 test("a connection refused with `retryAfterMs` is not tried again earlier", async () => {
@@ -526,10 +525,10 @@ test("a connection refused with `retryAfterMs` is not tried again earlier", asyn
   socket().receive({ type: "error", id: socket().last.id, code: "too_many", message: "", retryAfterMs: 5000 });
   socket().end(4429);
   await clock.pass(4999);
-  assert.equal(FakeSocket.all.length, 1);
+  expect(FakeSocket.all.length).toBe(1);
   await clock.pass(1);
 
-  assert.equal(FakeSocket.all.length, 2);
+  expect(FakeSocket.all.length).toBe(2);
 });
 
 test("close ends everything in every state", async () => {
@@ -537,20 +536,20 @@ test("close ends everything in every state", async () => {
   client.connect();
   client.close();
   await clock.pass(60_000);
-  assert.equal(FakeSocket.all.length, 0);
+  expect(FakeSocket.all.length).toBe(0);
   client.connect();
   await settle();
   socket().accept();
   client.close();
   await clock.pass(60_000);
 
-  assert.equal(FakeSocket.all.length, 1);
-  assert.equal(client.state, "disconnected");
+  expect(FakeSocket.all.length).toBe(1);
+  expect(client.state).toBe("disconnected");
 });
 
-test("debug output contains no token", async (context) => {
+test("debug output contains no token", async () => {
   const lines = [];
-  context.mock.method(console, "debug", (...line) => lines.push(JSON.stringify(line)));
+  vi.spyOn(console, "debug").mockImplementation((...line) => lines.push(JSON.stringify(line)));
   const { client } = setUp({ getToken: async () => "secret-token" });
   client.debug = true;
   client.connect();
@@ -559,8 +558,8 @@ test("debug output contains no token", async (context) => {
   socket().receive({ type: "token.expiring", inS: 60 });
   await settle();
 
-  assert.ok(lines.length > 3);
-  assert.ok(!lines.join().includes("secret-token"));
+  expect(lines.length).toBeGreaterThan(3);
+  expect(lines.join()).not.toContain("secret-token");
 });
 
 test("without a WebSocket class the error says what to do", async () => {
@@ -568,8 +567,8 @@ test("without a WebSocket class the error says what to do", async () => {
   client.connect();
   await settle();
 
-  assert.equal(client.state, "error");
-  assert.match(client.status.error?.message ?? "", /no WebSocket here. Pass one in the option/);
+  expect(client.state).toBe("error");
+  expect(client.status.error?.message ?? "").toMatch(/no WebSocket here. Pass one in the option/);
 });
 
 test("a token that is refused while its renewal fails is not sent again", async () => {
@@ -587,23 +586,23 @@ test("a token that is refused while its renewal fails is not sent again", async 
   await clock.pass(2000);
   socket().open();
 
-  assert.deepEqual(asked, ["connect", "refused", "refused", "refused"]);
-  assert.equal(socket().last.token, "new");
-  assert.notEqual(client.state, "error");
+  expect(asked).toStrictEqual(["connect", "refused", "refused", "refused"]);
+  expect(socket().last.token).toBe("new");
+  expect(client.state).not.toBe("error");
 });
 
 test("a page in the back/forward cache has no socket, and connects at once when it is restored", async () => {
   const { client, clock, network, states } = await setUpConnected();
   const left = socket();
   network.handlers.onFreeze();
-  assert.deepEqual([left.readyState, client.state], [3, "connecting"]);
+  expect([left.readyState, client.state]).toStrictEqual([3, "connecting"]);
   await clock.pass(60_000);
-  assert.equal(socket(), left, "it does not connect while it is hidden");
+  expect(socket(), "it does not connect while it is hidden").toBe(left);
   network.handlers.onAwake();
   await settle();
   socket().accept();
 
-  assert.equal(client.state, "connected");
-  assert.equal(socket().sent[0].replaces, "s1");
-  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected", "connecting", "connected"]);
+  expect(client.state).toBe("connected");
+  expect(socket().sent[0].replaces).toBe("s1");
+  expect(states.map(({ state }) => state)).toStrictEqual(["connecting", "connected", "connecting", "connected"]);
 });

@@ -1,7 +1,6 @@
 /** How a client finds a way where WebSockets are blocked, and what it sends and hears there. */
 
-import assert from "node:assert/strict";
-import { test } from "node:test";
+import { expect, test } from "vitest";
 
 import { EventStreamReader } from "../src/event_stream.js";
 import { FallbackLink } from "../src/fallback.js";
@@ -78,7 +77,7 @@ test("an event stream is read in pieces, with every kind of line end", () => {
   const text = 'retry: 5\n\nid: e:1\ndata: {"a":\ndata: 1}\n\n: comment\r\nevent: position\r\nid: e:2\r\ndata: x\r\n\r\ndata:y\r\rdata\n\n';
   const events = [...text].flatMap((letter) => reader.read(letter));
 
-  assert.deepEqual(events, [
+  expect(events).toStrictEqual([
     { name: "message", data: '{"a":\n1}', id: "e:1" },
     { name: "position", data: "x", id: "e:2" },
     { name: "message", data: "y", id: "e:2" },
@@ -88,20 +87,20 @@ test("an event stream is read in pieces, with every kind of line end", () => {
 
 test("ways: what worked last comes first, and a WebSocket that worked before is given up later", () => {
   const ways = new Ways("auto", BOTH);
-  assert.deepEqual([ways.first, ways.after("websocket"), ways.after("sse"), ways.after("poll")], ["websocket", "sse", "poll", null]);
+  expect([ways.first, ways.after("websocket"), ways.after("sse"), ways.after("poll")]).toStrictEqual(["websocket", "sse", "poll", null]);
   ways.worked("poll");
-  assert.deepEqual([ways.first, ways.after("poll")], ["poll", "websocket"]);
+  expect([ways.first, ways.after("poll")]).toStrictEqual(["poll", "websocket"]);
   ways.worked("websocket");
   ways.failed("websocket");
-  assert.equal(ways.after("websocket"), null);
+  expect(ways.after("websocket")).toBeNull();
   ways.failed("websocket");
-  assert.equal(ways.after("websocket"), "sse");
+  expect(ways.after("websocket")).toBe("sse");
 });
 
 test("ways: an unknown transport throws, and what this environment lacks is not tried", () => {
-  assert.throws(() => new Ways("carrier pigeon", BOTH), /expected "auto", "websocket", "sse" or "poll"/);
-  assert.equal(new Ways("auto", { WebSocket: undefined, fetch }).first, "sse");
-  assert.equal(new Ways("auto", { WebSocket: FakeSocket, fetch: undefined }).after("websocket"), null);
+  expect(() => new Ways("carrier pigeon", BOTH)).toThrow(/expected "auto", "websocket", "sse" or "poll"/);
+  expect(new Ways("auto", { WebSocket: undefined, fetch }).first).toBe("sse");
+  expect(new Ways("auto", { WebSocket: FakeSocket, fetch: undefined }).after("websocket")).toBeNull();
 });
 
 test("a poll names rooms, types and the cursor, and the next one starts where the answer ends", async () => {
@@ -109,11 +108,11 @@ test("a poll names rooms, types and the cursor, and the next one starts where th
   const [first] = http.asked;
   await http.answer([acknowledged(), event(11)], "e:12");
 
-  assert.equal(first.way, "app/poll");
-  assert.equal(first.token, "Bearer t1");
-  assert.deepEqual(first.body, { rooms: ["campaign:c1"], types: { "campaign:c1": ["t"] }, cursor: "e:7", waitS: 0 });
-  assert.deepEqual(frames.map(({ type }) => type), ["connection.ack", "event", "position"]);
-  assert.deepEqual([http.last.body.cursor, http.last.body.replaces], ["e:12", "s1"]);
+  expect(first.way).toBe("app/poll");
+  expect(first.token).toBe("Bearer t1");
+  expect(first.body).toStrictEqual({ rooms: ["campaign:c1"], types: { "campaign:c1": ["t"] }, cursor: "e:7", waitS: 0 });
+  expect(frames.map(({ type }) => type)).toStrictEqual(["connection.ack", "event", "position"]);
+  expect([http.last.body.cursor, http.last.body.replaces]).toStrictEqual(["e:12", "s1"]);
 });
 
 test("what the client sends interrupts the wait, and a joined room is named from then on", async () => {
@@ -125,12 +124,12 @@ test("what the client sends interrupts the wait, and a joined room is named from
   const [sent] = http.last.body.messages;
   await http.answer([acknowledged(), { type: "restored", id: 2, rooms: ["user:u1"], events: [] }, { type: "reply", id: 2, success: true, rooms: { "user:u1": { success: true } } }]);
 
-  assert.ok(waits.isOver);
-  assert.deepEqual(sent, { type: "subscribe", id: 2, rooms: ["user:u1"], types: ["t"], cursor: "e:5" });
-  assert.deepEqual(frames.slice(-3).map(({ type }) => type), ["restored", "reply", "position"]);
-  assert.deepEqual(http.last.body.rooms, ["campaign:c1", "user:u1"]);
-  assert.deepEqual(http.last.body.types, { "user:u1": ["t"] });
-  assert.equal(http.last.body.messages, undefined);
+  expect(waits.isOver).toBe(true);
+  expect(sent).toStrictEqual({ type: "subscribe", id: 2, rooms: ["user:u1"], types: ["t"], cursor: "e:5" });
+  expect(frames.slice(-3).map(({ type }) => type)).toStrictEqual(["restored", "reply", "position"]);
+  expect(http.last.body.rooms).toStrictEqual(["campaign:c1", "user:u1"]);
+  expect(http.last.body.types).toStrictEqual({ "user:u1": ["t"] });
+  expect(http.last.body.messages).toBeUndefined();
 });
 
 test("a room that is left before its join was answered is not asked for again", async () => {
@@ -139,11 +138,11 @@ test("a room that is left before its join was answered is not asked for again", 
   link.send({ type: "subscribe", id: 2, rooms: ["user:u1"] });
   link.send({ type: "unsubscribe", id: 3, rooms: ["user:u1"] });
   await settle();
-  assert.deepEqual(http.last.body.messages.map(({ id }) => id), [2, 3]);
+  expect(http.last.body.messages.map(({ id }) => id)).toStrictEqual([2, 3]);
   const rooms = { "user:u1": { success: true } };
   await http.answer([acknowledged(), { type: "reply", id: 2, success: true, rooms }, { type: "reply", id: 3, success: true, rooms }]);
 
-  assert.deepEqual(http.last.body.rooms, ["campaign:c1"]);
+  expect(http.last.body.rooms).toStrictEqual(["campaign:c1"]);
 });
 
 test("a message without a reply is sent again, and the link ends after three tries", async () => {
@@ -152,11 +151,11 @@ test("a message without a reply is sent again, and the link ends after three tri
   link.send({ type: "ping", id: 2 });
   await settle();
   for (let round = 0; round < 3; round++) {
-    assert.deepEqual(http.last.body.messages, [{ type: "ping", id: 2 }]);
+    expect(http.last.body.messages).toStrictEqual([{ type: "ping", id: 2 }]);
     await http.answer([acknowledged()]);
   }
 
-  assert.deepEqual(ends, [[1006, "No reply to a message"]]);
+  expect(ends).toStrictEqual([[1006, "No reply to a message"]]);
 });
 
 test("a room that a later ack refuses is left, for good or to be asked for again", async () => {
@@ -169,11 +168,11 @@ test("a room that a later ack refuses is left, for good or to be asked for again
     }),
   ]);
 
-  assert.deepEqual(frames.filter(({ type }) => type === "room.left"), [
+  expect(frames.filter(({ type }) => type === "room.left")).toStrictEqual([
     { type: "room.left", room: "campaign:c1", reason: "membership_removed" },
     { type: "room.left", room: "campaign:c2", reason: "lease_expired" },
   ]);
-  assert.deepEqual(http.last.body.rooms, []);
+  expect(http.last.body.rooms).toStrictEqual([]);
 });
 
 test("a newer token and a left room count from the next request on", async () => {
@@ -184,9 +183,9 @@ test("a newer token and a left room count from the next request on", async () =>
   await settle();
   await clock.pass(1);
 
-  assert.equal(http.last.token, "Bearer t2");
-  assert.deepEqual(http.last.body.rooms, []);
-  assert.deepEqual(frames.filter(({ type }) => type === "reply").map(({ id, success }) => [id, success]), [[2, true], [3, true]]);
+  expect(http.last.token).toBe("Bearer t2");
+  expect(http.last.body.rooms).toStrictEqual([]);
+  expect(frames.filter(({ type }) => type === "reply").map(({ id, success }) => [id, success])).toStrictEqual([[2, true], [3, true]]);
 });
 
 test("an error of the gateway ends the link with its close code, and one of a proxy as a broken connection", async () => {
@@ -201,8 +200,8 @@ test("an error of the gateway ends the link with its close code, and one of a pr
     const { http, ends, frames } = linked("poll");
     await http.refuse(status, body);
     await settle();
-    assert.equal(ends[0][0], code);
-    if (status === 429) assert.equal(frames[0].retryAfterMs, 7);
+    expect(ends[0][0]).toBe(code);
+    if (status === 429) expect(frames[0].retryAfterMs).toBe(7);
   }
 });
 
@@ -210,11 +209,11 @@ test("an answer that does not come ends the link", async () => {
   const { http, clock, ends } = linked("poll");
   await http.answer([acknowledged()]);
   await clock.pass(34_000);
-  assert.deepEqual(ends, []);
+  expect(ends).toStrictEqual([]);
   await clock.pass(1000);
 
-  assert.deepEqual(ends, [[1006, "No answer in time"]]);
-  assert.ok(http.last.isOver);
+  expect(ends).toStrictEqual([[1006, "No answer in time"]]);
+  expect(http.last.isOver).toBe(true);
 });
 
 test("a stream gives the same messages, and its ids are the cursor of the request after it", async () => {
@@ -225,11 +224,11 @@ test("a stream gives the same messages, and its ids are the cursor of the reques
   link.send({ type: "subscribe", id: 2, rooms: ["user:u1"] });
   await settle();
 
-  assert.equal(http.asked[0].way, "app/sse");
-  assert.deepEqual(frames.map(({ type }) => type), ["connection.ack", "event", "position"]);
-  assert.deepEqual([http.last.way, http.last.body.cursor, http.last.body.waitS], ["app/poll", "e:14", 0]);
+  expect(http.asked[0].way).toBe("app/sse");
+  expect(frames.map(({ type }) => type)).toStrictEqual(["connection.ack", "event", "position"]);
+  expect([http.last.way, http.last.body.cursor, http.last.body.waitS]).toStrictEqual(["app/poll", "e:14", 0]);
   await http.answer([acknowledged(), { type: "reply", id: 2, success: true, rooms: { "user:u1": { success: true } } }], "e:15");
-  assert.deepEqual([http.last.way, http.last.body.cursor, http.last.body.rooms], ["app/sse", "e:15", ["campaign:c1", "user:u1"]]);
+  expect([http.last.way, http.last.body.cursor, http.last.body.rooms]).toStrictEqual(["app/sse", "e:15", ["campaign:c1", "user:u1"]]);
 });
 
 test("a stream ends with the code of its last event, or as broken", async () => {
@@ -240,8 +239,8 @@ test("a stream ends with the code of its last event, or as broken", async () => 
   await silent.http.stream();
   await silent.clock.pass(40_000);
 
-  assert.deepEqual(closed.ends, [[4401, "the token ran out"]]);
-  assert.deepEqual(silent.ends, [[1006, "No answer in time"]]);
+  expect(closed.ends).toStrictEqual([[4401, "the token ran out"]]);
+  expect(silent.ends).toStrictEqual([[1006, "No answer in time"]]);
 });
 
 test("an abandoned link reports nothing more and asks for nothing more", async () => {
@@ -250,10 +249,10 @@ test("an abandoned link reports nothing more and asks for nothing more", async (
   link.abandon();
   await settle();
 
-  assert.equal(link.send({ type: "ping", id: 2 }), false);
-  assert.ok(http.last.isOver);
-  assert.equal(http.asked.length, 2);
-  assert.deepEqual([frames.length, ends.length], [2, 0]);
+  expect(link.send({ type: "ping", id: 2 })).toBe(false);
+  expect(http.last.isOver).toBe(true);
+  expect(http.asked.length).toBe(2);
+  expect([frames.length, ends.length]).toStrictEqual([2, 0]);
 });
 
 // The client.
@@ -271,14 +270,14 @@ test("a WebSocket that does not open within 5 s gives way to a stream, and that 
   const { client, clock, http, asked, states } = setUpAuto();
   await settle();
   await clock.pass(5000);
-  assert.equal(http.last.way, "sse");
+  expect(http.last.way).toBe("sse");
   await clock.pass(5000);
-  assert.equal(http.last.way, "poll");
+  expect(http.last.way).toBe("poll");
   await http.answer([acknowledged()]);
 
-  assert.deepEqual([client.state, client.status.transport, client.isLive], ["connected", "poll", false]);
-  assert.deepEqual(states.map(({ state, attempt }) => [state, attempt]), [["connecting", 1], ["connected", 0]]);
-  assert.deepEqual(asked, ["connect"], "one token serves all ways");
+  expect([client.state, client.status.transport, client.isLive]).toStrictEqual(["connected", "poll", false]);
+  expect(states.map(({ state, attempt }) => [state, attempt])).toStrictEqual([["connecting", 1], ["connected", 0]]);
+  expect(asked, "one token serves all ways").toStrictEqual(["connect"]);
 });
 
 test("a client on a fallback tries a WebSocket after 5, 10, 20 s and so on, and moves to it without a loss", async () => {
@@ -292,17 +291,17 @@ test("a client on a fallback tries a WebSocket after 5, 10, 20 s and so on, and 
   await clock.pass(5000);
   socket().end(1006);
   await clock.pass(10_000);
-  assert.deepEqual([FakeSocket.all.length - before, client.status.transport], [2, "sse"]);
-  assert.deepEqual(asked, ["connect"], "a socket that does not open needs no token");
+  expect([FakeSocket.all.length - before, client.status.transport]).toStrictEqual([2, "sse"]);
+  expect(asked, "a socket that does not open needs no token").toStrictEqual(["connect"]);
   socket().open();
   await clock.pass(0);
   socket().accept();
 
-  assert.deepEqual([client.status.transport, client.isLive], ["websocket", true]);
-  assert.equal(socket().sent[0].cursor, "e:10");
-  assert.ok(http.last.isOver, "the stream has ended");
-  assert.equal(FakeSocket.all.length - before, 3, "the one that opened was only to see whether it does");
-  assert.deepEqual(states.map(({ state, transport }) => [state, transport]), [["connecting", undefined], ["connected", "sse"], ["connected", "websocket"]]);
+  expect([client.status.transport, client.isLive]).toStrictEqual(["websocket", true]);
+  expect(socket().sent[0].cursor).toBe("e:10");
+  expect(http.last.isOver, "the stream has ended").toBe(true);
+  expect(FakeSocket.all.length - before, "the one that opened was only to see whether it does").toBe(3);
+  expect(states.map(({ state, transport }) => [state, transport])).toStrictEqual([["connecting", undefined], ["connected", "sse"], ["connected", "websocket"]]);
 });
 
 test("when the network is another one, a WebSocket is tried at once", async () => {
@@ -315,7 +314,7 @@ test("when the network is another one, a WebSocket is tried at once", async () =
   const before = FakeSocket.all.length;
   network.handlers.onOnline();
 
-  assert.equal(FakeSocket.all.length, before + 1);
+  expect(FakeSocket.all.length).toBe(before + 1);
   client.close();
 });
 
@@ -327,14 +326,14 @@ test("an attempt in which every way fails counts once, and a refusal by the gate
   await http.refuse(502, "bad gateway");
   await http.refuse(502, "bad gateway");
   await clock.pass(1000);
-  assert.equal(states.at(-1).attempt, 2);
+  expect(states.at(-1).attempt).toBe(2);
   const asked = http.asked.length;
   socket().open();
   socket().end(4429, "slower");
   await settle();
 
-  assert.equal(http.asked.length, asked);
-  assert.equal(states.at(-1).attempt, 3);
+  expect(http.asked.length).toBe(asked);
+  expect(states.at(-1).attempt).toBe(3);
 });
 
 test("a fallback that is lost while a WebSocket is tried is replaced as any lost connection", async () => {
@@ -346,14 +345,14 @@ test("a fallback that is lost while a WebSocket is tried is replaced as any lost
   await write(`event: connection.ack\nid: e:10\ndata: ${JSON.stringify(acknowledged())}\n\n`);
   await clock.pass(5000); // a WebSocket is being opened
   await write('event: close\ndata: {"code": 4503, "reason": "going away"}\n\n');
-  assert.equal(client.state, "connecting");
+  expect(client.state).toBe("connecting");
   await clock.pass(1000);
   const again = await http.stream();
   await again(`event: connection.ack\nid: e:12\ndata: ${JSON.stringify(acknowledged())}\n\n`);
 
-  assert.equal(http.last.body.cursor, "e:10");
-  assert.deepEqual([client.state, client.status.transport], ["connected", "sse"]);
-  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected", "connecting", "connected"]);
+  expect(http.last.body.cursor).toBe("e:10");
+  expect([client.state, client.status.transport]).toStrictEqual(["connected", "sse"]);
+  expect(states.map(({ state }) => state)).toStrictEqual(["connecting", "connected", "connecting", "connected"]);
 });
 
 test("a gateway that stops does not drive its clients from a WebSocket to a fallback", async () => {
@@ -368,17 +367,17 @@ test("a gateway that stops does not drive its clients from a WebSocket to a fall
     await clock.pass(8000);
   }
 
-  assert.equal(http.asked.length, 0);
-  assert.equal(client.status.transport, "websocket");
+  expect(http.asked.length).toBe(0);
+  expect(client.status.transport).toBe("websocket");
 });
 
 test("the user's status and the wish for presence are in each request", async () => {
   const { link, http } = linked("poll", { status: "away", presence: true });
-  assert.deepEqual([http.last.body.status, http.last.body.presence], ["away", true]);
+  expect([http.last.body.status, http.last.body.presence]).toStrictEqual(["away", true]);
   await http.answer([acknowledged()]);
   link.send({ type: "presence", id: 2, status: "busy" });
   await settle();
 
-  assert.equal(http.last.body.status, "busy");
-  assert.equal(http.last.body.messages, undefined, "it needs no request of its own");
+  expect(http.last.body.status).toBe("busy");
+  expect(http.last.body.messages, "it needs no request of its own").toBe(undefined);
 });

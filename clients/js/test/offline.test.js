@@ -1,7 +1,6 @@
 /** Changes that are kept and sent later, and changes that are shown before they are confirmed. */
 
-import assert from "node:assert/strict";
-import { test } from "node:test";
+import { expect, test } from "vitest";
 
 import { openQueue, QueueFull } from "../src/offline.js";
 import { Optimistic } from "../src/optimistic.js";
@@ -67,15 +66,15 @@ async function setUpQueue(options = {}) {
 test("changes wait while the client is not connected, and are then sent in order, each with a key of its own", async () => {
   const { queue, service, connect, levels, told } = await setUpQueue();
   for (const level of [1, 2, 3]) await queue.add(patch(level));
-  assert.deepEqual([levels(), service.asked.length], [[[1, "waiting"], [2, "waiting"], [3, "waiting"]], 0]);
+  expect([levels(), service.asked.length]).toStrictEqual([[[1, "waiting"], [2, "waiting"], [3, "waiting"]], 0]);
   await connect();
   await settle();
 
-  assert.deepEqual(service.asked.map(({ body }) => body.level), [1, 2, 3]);
-  assert.equal(new Set(service.asked.map(({ key }) => key)).size, 3);
-  assert.equal(service.asked[0].headers.get("Authorization"), "Bearer token");
-  assert.deepEqual(told, [["sent", 1], ["sent", 2], ["sent", 3]]);
-  assert.deepEqual(levels(), []);
+  expect(service.asked.map(({ body }) => body.level)).toStrictEqual([1, 2, 3]);
+  expect(new Set(service.asked.map(({ key }) => key)).size).toBe(3);
+  expect(service.asked[0].headers.get("Authorization")).toBe("Bearer token");
+  expect(told).toStrictEqual([["sent", 1], ["sent", 2], ["sent", 3]]);
+  expect(levels()).toStrictEqual([]);
 });
 
 test("a change whose answer is lost is sent again with the same key, before the later ones", async () => {
@@ -85,11 +84,11 @@ test("a change whose answer is lost is sent again with the same key, before the 
   await queue.add(patch(2));
   await connect();
   await settle();
-  assert.equal(service.asked.length, 1);
+  expect(service.asked.length).toBe(1);
   for (const pause of [1000, 2000, 4000]) await clock.pass(pause);
 
-  assert.deepEqual(service.asked.map(({ body }) => body.level), [1, 1, 1, 1, 2]);
-  assert.equal(new Set(service.asked.slice(0, 4).map(({ key }) => key)).size, 1);
+  expect(service.asked.map(({ body }) => body.level)).toStrictEqual([1, 1, 1, 1, 2]);
+  expect(new Set(service.asked.slice(0, 4).map(({ key }) => key)).size).toBe(1);
 });
 
 test("a conflict is handed to the application, which drops the change or sends another one under another key", async () => {
@@ -101,9 +100,9 @@ test("a conflict is handed to the application, which drops the change or sends a
   await connect();
   await settle();
 
-  assert.deepEqual(service.asked.map(({ body, ifMatch }) => [body.level, ifMatch]), [[1, '"5"'], [9, '"7"'], [2, '"5"']]);
-  assert.equal(new Set(service.asked.map(({ key }) => key)).size, 3);
-  assert.deepEqual(told, [["sent", 9]]);
+  expect(service.asked.map(({ body, ifMatch }) => [body.level, ifMatch])).toStrictEqual([[1, '"5"'], [9, '"7"'], [2, '"5"']]);
+  expect(new Set(service.asked.map(({ key }) => key)).size).toBe(3);
+  expect(told).toStrictEqual([["sent", 9]]);
 });
 
 test("later changes of the same thing start from what the earlier one has made", async () => {
@@ -115,7 +114,7 @@ test("later changes of the same thing start from what the earlier one has made",
   await connect();
   await settle();
 
-  assert.deepEqual(service.asked.map(({ ifMatch }) => ifMatch), ['"5"', '"6"', '"7"', '"5"']);
+  expect(service.asked.map(({ ifMatch }) => ifMatch)).toStrictEqual(['"5"', '"6"', '"7"', '"5"']);
 });
 
 test("later changes of the same thing follow an earlier one that was sent again after a conflict", async () => {
@@ -125,7 +124,7 @@ test("later changes of the same thing follow an earlier one that was sent again 
   await connect();
   await settle();
 
-  assert.deepEqual(service.asked.map(({ body, ifMatch }) => [body.level, ifMatch]), [[1, '"5"'], [1, '"8"'], [2, '"9"']]);
+  expect(service.asked.map(({ body, ifMatch }) => [body.level, ifMatch])).toStrictEqual([[1, '"5"'], [1, '"8"'], [2, '"9"']]);
 });
 
 test("a change that was made although its answer was lost is no conflict", async () => {
@@ -138,7 +137,7 @@ test("a change that was made although its answer was lost is no conflict", async
   socket().receive(caused(id));
   await settle();
 
-  assert.deepEqual(told, [["sent", 1]]);
+  expect(told).toStrictEqual([["sent", 1]]);
 });
 
 test("a repeated change without an event is a conflict, and the application can see that it was sent before", async () => {
@@ -149,10 +148,10 @@ test("a repeated change without an event is a conflict, and the application can 
   await connect();
   await settle();
   await clock.pass(1000);
-  assert.deepEqual(conflicts, []);
+  expect(conflicts).toStrictEqual([]);
   await clock.pass(3000);
 
-  assert.deepEqual(conflicts, [true]);
+  expect(conflicts).toStrictEqual([true]);
 });
 
 test("a refused change is dropped, and the later ones are sent", async () => {
@@ -162,7 +161,7 @@ test("a refused change is dropped, and the later ones are sent", async () => {
   await connect();
   await settle();
 
-  assert.deepEqual(told, [["refused", 1], ["refused", 2], ["sent", 3]]);
+  expect(told).toStrictEqual([["refused", 1], ["refused", 2], ["sent", 3]]);
 });
 
 test("changes of one user are not sent while another one is connected", async () => {
@@ -170,28 +169,28 @@ test("changes of one user are not sent while another one is connected", async ()
   await queue.add(patch(1));
   await connect({ userId: "another" });
   await settle();
-  assert.equal(service.asked.length, 0);
+  expect(service.asked.length).toBe(0);
   client.close();
   await connect();
   await settle();
 
-  assert.equal(service.asked.length, 1);
+  expect(service.asked.length).toBe(1);
 });
 
 test("a queue is bounded, drops what is too old, and is empty after the user has signed out", async () => {
   const { queue, service, connect, told, levels } = await setUpQueue({ maxChanges: 2, maxAgeMs: -1 });
   await queue.add(patch(1));
   await queue.add(patch(2));
-  await assert.rejects(queue.add(patch(3)), QueueFull);
+  await expect(queue.add(patch(3))).rejects.toThrow(QueueFull);
   await queue.clear();
-  assert.deepEqual(levels(), []);
-  await assert.rejects(queue.add({ ...patch(4), body: "x".repeat(1024 * 1024) }), QueueFull);
+  expect(levels()).toStrictEqual([]);
+  await expect(queue.add({ ...patch(4), body: "x".repeat(1024 * 1024) })).rejects.toThrow(QueueFull);
   await queue.add(patch(5));
   await connect();
   await settle();
 
-  assert.deepEqual([service.asked.length, told], [0, [["refused", 5]]]);
-  await assert.rejects(openQueue({ client: {}, user: "" }), /needs `user`/);
+  expect([service.asked.length, told]).toStrictEqual([0, [["refused", 5]]]);
+  await expect(openQueue({ client: {}, user: "" })).rejects.toThrow(/needs `user`/);
 });
 
 test("a change that was never sent can be taken back, and one whose answer was lost cannot", async () => {
@@ -215,12 +214,12 @@ test("a change is not sent after the user has signed out while a conflict was sh
   await queue.add(patch(1));
   await connect();
   await settle();
-  assert.deepEqual(levels(), [[1, "conflict"]]);
+  expect(levels()).toStrictEqual([[1, "conflict"]]);
   await queue.clear();
   resolve({ body: { level: 2 } });
   await settle();
 
-  assert.deepEqual([service.asked.length, levels()], [1, []]);
+  expect([service.asked.length, levels()]).toStrictEqual([1, []]);
 });
 
 test("a sent change is shown until its event has come", async () => {
@@ -229,11 +228,11 @@ test("a sent change is shown until its event has come", async () => {
   await queue.add(patch(1));
   await connect();
   await settle();
-  assert.deepEqual(levels(), [[1, "sent"]]);
+  expect(levels()).toStrictEqual([[1, "sent"]]);
   socket().receive({ type: "position", cursor: "e:12" });
   await settle();
 
-  assert.deepEqual(levels(), []);
+  expect(levels()).toStrictEqual([]);
 });
 
 test("an optimistic change is shown at once, and until its event has come and the thing is loaded again", async () => {
@@ -244,34 +243,34 @@ test("an optimistic change is shown at once, and until its event has come and th
   let loaded;
   const until = () => new Promise((resolve) => (loaded = resolve));
   const made = edits.make("s1", raise, async () => "e:12", { until });
-  assert.deepEqual(edits.over("s1", { level: 1 }), { level: 2 });
-  assert.notEqual(edits.pending.getSnapshot(), before);
+  expect(edits.over("s1", { level: 1 })).toStrictEqual({ level: 2 });
+  expect(edits.pending.getSnapshot()).not.toBe(before);
   await made;
   await edits.make("s1", raise, async () => "e:13");
-  assert.deepEqual(edits.over("s1", { level: 1 }), { level: 3 });
+  expect(edits.over("s1", { level: 1 })).toStrictEqual({ level: 3 });
   socket().receive({ type: "position", cursor: "e:12" });
   await settle();
-  assert.deepEqual(edits.over("s1", { level: 1 }), { level: 3 });
+  expect(edits.over("s1", { level: 1 })).toStrictEqual({ level: 3 });
   loaded();
   await settle();
-  assert.deepEqual([edits.over("s1", { level: 1 }), edits.isPending("s1"), edits.isPending("s2")], [{ level: 2 }, true, false]);
+  expect([edits.over("s1", { level: 1 }), edits.isPending("s1"), edits.isPending("s2")]).toStrictEqual([{ level: 2 }, true, false]);
   socket().receive({ type: "position", cursor: "e:13" });
   await settle();
 
-  assert.deepEqual([edits.over("s1", { level: 1 }), edits.isPending("s1")], [{ level: 1 }, false]);
+  expect([edits.over("s1", { level: 1 }), edits.isPending("s1")]).toStrictEqual([{ level: 1 }, false]);
 });
 
 test("a refused optimistic change is taken back, but not one whose event has come although its answer was lost", async () => {
   const { client } = await setUpConnected();
   const edits = new Optimistic(client);
   const raise = (thing) => ({ level: thing.level + 1 });
-  await assert.rejects(edits.make("s1", raise, async () => Promise.reject(new Error("refused"))), /refused/);
-  assert.equal(edits.isPending("s1"), false);
+  await expect(edits.make("s1", raise, async () => Promise.reject(new Error("refused")))).rejects.toThrow(/refused/);
+  expect(edits.isPending("s1")).toBe(false);
   await edits.make("s1", raise, async ({ id }) => {
     socket().receive(caused(id));
     throw new TypeError("network error");
   });
   await settle();
 
-  assert.equal(edits.isPending("s1"), false);
+  expect(edits.isPending("s1")).toBe(false);
 });

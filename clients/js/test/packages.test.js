@@ -1,9 +1,8 @@
 /** The client together with the package `ws` in Node, and with a bundler. */
 
-import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { test } from "node:test";
+import { expect, test } from "vitest";
 
 import { WebSocket } from "ws";
 
@@ -26,7 +25,7 @@ test("a refused connection does not end a process that uses `ws`", async () => {
     client.connect();
   });
 
-  assert.equal(client.status.error.code, "unreachable");
+  expect(client.status.error.code).toBe("unreachable");
 });
 
 test("closing while `ws` connects does not end the process", async () => {
@@ -40,7 +39,7 @@ test("closing while `ws` connects does not end the process", async () => {
   await new Promise((resolve) => socket.once("close", resolve).resume());
   hung.close();
 
-  assert.equal(client.state, "disconnected");
+  expect(client.state).toBe("disconnected");
 });
 
 test("`sideEffects` names every file that is imported for its effect, so that webpack keeps the styles", async () => {
@@ -48,6 +47,6 @@ test("`sideEffects` names every file that is imported for its effect, so that we
   const files = Object.values(exports).map((one) => one.default ?? "");
   const styles = files.filter((path) => path.endsWith(".css"));
 
-  assert.ok(styles.length > 0);
-  for (const path of styles) assert.ok(sideEffects.some((pattern) => path.endsWith(pattern.replace("*", ""))), path);
+  expect(styles).not.toStrictEqual([]);
+  for (const path of styles) expect(sideEffects.some((pattern) => path.endsWith(pattern.replace("*", ""))), path).toBe(true);
 });

@@ -1,7 +1,6 @@
 /** No event is missed in a room: after a snapshot, and when a connection comes back without the room. */
 
-import assert from "node:assert/strict";
-import { test } from "node:test";
+import { expect, test } from "vitest";
 
 import { setUpConnected, settle, socket } from "./fakes.js";
 
@@ -19,13 +18,13 @@ test("a subscription with a snapshot's cursor gets restored events before `onRea
   const { heard, handlers } = heardBy();
   client.subscribe(C1, handlers, { cursor: "e:5" });
   await clock.pass(0);
-  assert.deepEqual([socket().last.rooms, socket().last.cursor], [[C1], "e:5"]);
+  expect([socket().last.rooms, socket().last.cursor]).toStrictEqual([[C1], "e:5"]);
   socket().restore(event(6), event(9));
-  assert.equal(client.cursor, "e:10");
+  expect(client.cursor).toBe("e:10");
   socket().answer(granted(C1));
   socket().receive(event(11));
 
-  assert.deepEqual(heard, ["id-6", "id-9", "ready", "id-11"]);
+  expect(heard).toStrictEqual(["id-6", "id-9", "ready", "id-11"]);
 });
 
 test("a connection lost before the reply asks again from the same cursor, and each event arrives once", async () => {
@@ -37,18 +36,18 @@ test("a connection lost before the reply asks again from the same cursor, and ea
   socket().end(1006);
   await clock.pass(2000);
   socket().accept();
-  assert.deepEqual(socket().sent[0].rooms, []);
-  assert.deepEqual([socket().last.rooms, socket().last.cursor], [[C1], "e:5"]);
+  expect(socket().sent[0].rooms).toStrictEqual([]);
+  expect([socket().last.rooms, socket().last.cursor]).toStrictEqual([[C1], "e:5"]);
   socket().restore(event(6), event(7));
   socket().answer(granted(C1));
   await clock.pass(0);
-  assert.equal(socket().of("subscribe").length, 1, "restored: nothing is left to ask for");
+  expect(socket().of("subscribe").length, "restored: nothing is left to ask for").toBe(1);
   socket().end(1006);
   await clock.pass(2000);
   socket().accept();
 
-  assert.deepEqual(socket().sent[0].rooms, [C1], "from now on it comes with the connection");
-  assert.deepEqual(heard, ["id-6", "id-7", "ready"]);
+  expect(socket().sent[0].rooms, "from now on it comes with the connection").toStrictEqual([C1]);
+  expect(heard).toStrictEqual(["id-6", "id-7", "ready"]);
 });
 
 test("live events do not overtake the missing events of a room that is being restored", async () => {
@@ -65,8 +64,8 @@ test("live events do not overtake the missing events of a room that is being res
   socket().answer(granted(S1));
   socket().receive(event(13, [C1, S1]));
 
-  assert.deepEqual(settlement.heard, ["id-11", "id-12", "ready", "id-13"]);
-  assert.deepEqual(campaign.heard, ["ready", "id-12", "id-13"]);
+  expect(settlement.heard).toStrictEqual(["id-11", "id-12", "ready", "id-13"]);
+  expect(campaign.heard).toStrictEqual(["ready", "id-12", "id-13"]);
 });
 
 test("a second subscription with a snapshot makes the first one neither miss nor repeat an event", async () => {
@@ -84,8 +83,8 @@ test("a second subscription with a snapshot makes the first one neither miss nor
   socket().answer(granted(C1));
   socket().receive(event(16));
 
-  assert.deepEqual(first.heard, ["ready", "id-11", "id-12", "id-14", "id-15", "id-16"]);
-  assert.deepEqual(second.heard, ["id-14", "id-15", "ready", "id-16"]);
+  expect(first.heard).toStrictEqual(["ready", "id-11", "id-12", "id-14", "id-15", "id-16"]);
+  expect(second.heard).toStrictEqual(["id-14", "id-15", "ready", "id-16"]);
 });
 
 test("what is restored for a second subscription does not come to the first, which began later and heard nothing yet", async () => {
@@ -100,8 +99,8 @@ test("what is restored for a second subscription does not come to the first, whi
   socket().answer(granted(C1));
   socket().receive(event(11));
 
-  assert.deepEqual(first.heard, ["ready", "id-11"]);
-  assert.deepEqual(second.heard, ["id-7", "ready", "id-11"]);
+  expect(first.heard).toStrictEqual(["ready", "id-11"]);
+  expect(second.heard).toStrictEqual(["id-7", "ready", "id-11"]);
 });
 
 test("an older snapshot during a restore starts it over, and no event comes twice or late", async () => {
@@ -115,13 +114,13 @@ test("an older snapshot during a restore starts it over, and no event comes twic
   client.subscribe(C1, {}, { cursor: "e:6" });
   socket().receive({ type: "restored", id: first, rooms: [C1], events: [event(9)] });
   await clock.pass(0);
-  assert.equal(socket().last.cursor, "e:5");
+  expect(socket().last.cursor).toBe("e:5");
   socket().receive({ type: "reply", id: first, success: true, rooms: granted(C1) });
   socket().restore(event(6), event(8), event(9));
   socket().answer(granted(C1));
 
-  assert.deepEqual(young.heard, ["id-8", "id-9", "ready"]);
-  assert.deepEqual(old.heard, ["id-6", "id-8", "id-9", "ready"]);
+  expect(young.heard).toStrictEqual(["id-8", "id-9", "ready"]);
+  expect(old.heard).toStrictEqual(["id-6", "id-8", "id-9", "ready"]);
 });
 
 test("a room that the new connection refuses for the moment is restored from its last cursor", async () => {
@@ -137,12 +136,12 @@ test("a room that the new connection refuses for the moment is restored from its
   socket().accept({ cursor: "e:11", rooms: { [C1]: unavailable } });
   socket().receive({ type: "position", cursor: "e:20" });
   await clock.pass(3000);
-  assert.deepEqual([socket().last.rooms, socket().last.cursor], [[C1], "e:11"]);
+  expect([socket().last.rooms, socket().last.cursor]).toStrictEqual([[C1], "e:11"]);
   socket().restore(event(12), event(19));
   socket().answer(granted(C1));
   socket().receive(event(21));
 
-  assert.deepEqual(heard, ["ready", "id-11", "id-12", "id-19", "id-21"]);
+  expect(heard).toStrictEqual(["ready", "id-11", "id-12", "id-19", "id-21"]);
 });
 
 test("after a loss during a restore, old and new subscriptions continue from their own cursors", async () => {
@@ -157,12 +156,12 @@ test("after a loss during a restore, old and new subscriptions continue from the
     socket().end(1006);
     await clock.pass(2000);
     socket().accept();
-    assert.equal(socket().last.cursor, asked);
+    expect(socket().last.cursor).toBe(asked);
     socket().restore(event(14));
     socket().answer(granted(C1));
 
-    assert.deepEqual(first.heard, ["ready", "id-14"]);
-    assert.deepEqual(second.heard, ["id-14", "ready"]);
+    expect(first.heard).toStrictEqual(["ready", "id-14"]);
+    expect(second.heard).toStrictEqual(["id-14", "ready"]);
   }
 });
 
@@ -178,17 +177,17 @@ test("after a final refusal a new subscription is ready only when the room is jo
   socket().answer(forbidden); // no longer a member, and out of the room because it was restored
   client.subscribe(C1);
   await clock.pass(0);
-  assert.equal(socket().last.cursor, undefined);
+  expect(socket().last.cursor).toBeUndefined();
   socket().answer(granted(C1));
   socket().end(1006);
   await clock.pass(2000);
   socket().accept({ rooms: forbidden });
   client.subscribe(C1);
   await clock.pass(0);
-  assert.equal(socket().last.cursor, undefined);
+  expect(socket().last.cursor).toBeUndefined();
   socket().answer(granted(C1));
 
-  assert.deepEqual(heard, ["ready", "ready", "ready"]);
+  expect(heard).toStrictEqual(["ready", "ready", "ready"]);
 });
 
 test("a room that was joined on the old connection during a handover is restored on the new one", async () => {
@@ -206,12 +205,12 @@ test("a room that was joined on the old connection during a handover is restored
   old.receive(event(11));
   next.receive({ type: "connection.ack", id, sessionId: "s2", userId: "u1", cursor: "e:10", heartbeatS: 25, rooms: {} });
   await settle();
-  assert.deepEqual([next.last.rooms, next.last.cursor], [[C1], "e:11"]);
+  expect([next.last.rooms, next.last.cursor]).toStrictEqual([[C1], "e:11"]);
   next.restore(event(12));
   next.answer(granted(C1));
   next.receive(event(13));
 
-  assert.deepEqual(heard, ["ready", "id-11", "id-12", "id-13"]);
+  expect(heard).toStrictEqual(["ready", "id-11", "id-12", "id-13"]);
 });
 
 test("a room that cannot be restored gets `resync`, and continues live", async () => {
@@ -223,7 +222,7 @@ test("a room that cannot be restored gets `resync`, and continues live", async (
   socket().receive({ type: "resync", rooms: [C1], reason: "epoch_changed", cursor: "e:12" });
   socket().receive(event(13));
 
-  assert.deepEqual(heard, ["ready", "resync", "id-13"]);
+  expect(heard).toStrictEqual(["ready", "resync", "id-13"]);
 });
 
 test("after a `resync` to a lower cursor, lower offsets are new events", async () => {
@@ -236,13 +235,13 @@ test("after a `resync` to a lower cursor, lower offsets are new events", async (
   socket().receive({ type: "resync", rooms: [C1], reason: "ahead", cursor: "e:40" });
   socket().receive(event(41));
 
-  assert.deepEqual(heard, ["ready", "id-50", "resync", "id-41"]);
+  expect(heard).toStrictEqual(["ready", "id-50", "resync", "id-41"]);
 });
 
 test("an invalid cursor throws at the call, and a missing one is ignored", async () => {
   const { client, clock } = await setUpConnected();
-  assert.throws(() => client.subscribe(C1, {}, { cursor: "12" }), TypeError);
+  expect(() => client.subscribe(C1, {}, { cursor: "12" })).toThrow(TypeError);
   client.subscribe(C1, {}, { cursor: null });
   await clock.pass(0);
-  assert.equal(socket().last.cursor, undefined);
+  expect(socket().last.cursor).toBeUndefined();
 });

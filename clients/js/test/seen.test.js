@@ -1,7 +1,6 @@
 /** Waiting for a change of one's own, and a cursor that outlives the page. */
 
-import assert from "node:assert/strict";
-import { test } from "node:test";
+import { expect, test } from "vitest";
 
 import { keepCursor } from "../src/storage.js";
 import { setUp, setUpConnected, settle, socket } from "./fakes.js";
@@ -21,15 +20,15 @@ test("seen: resolves with an event or a position at or above the offset, or at o
   const [exact, above, quiet, past] = ["e:12", "e:13", 20, "e:10"].map((mark) => watched(client.seen(mark)));
   const nothing = watched(client.seen(null));
   await settle();
-  assert.deepEqual([past.state, nothing.state, exact.state], ["seen", "seen", "waiting"]);
+  expect([past.state, nothing.state, exact.state]).toStrictEqual(["seen", "seen", "waiting"]);
   socket().receive(event(12));
   await settle();
-  assert.deepEqual([exact.state, above.state], ["seen", "waiting"]);
+  expect([exact.state, above.state]).toStrictEqual(["seen", "waiting"]);
   socket().receive(event(15));
   socket().receive({ type: "position", cursor: "e:20" });
   await settle();
 
-  assert.deepEqual([above.state, quiet.state], ["seen", "seen"]);
+  expect([above.state, quiet.state]).toStrictEqual(["seen", "seen"]);
 });
 
 test("seen: resolves by the event's id, even if the event came first, and after its handlers", async () => {
@@ -44,7 +43,7 @@ test("seen: resolves by the event's id, even if the event came first, and after 
   socket().receive(event(12, "later"));
   await settle();
 
-  assert.deepEqual(order, ["before", "later", "seen later"]);
+  expect(order).toStrictEqual(["before", "later", "seen later"]);
 });
 
 test("seen: waits across a reconnect", async () => {
@@ -53,11 +52,11 @@ test("seen: waits across a reconnect", async () => {
   socket().end(1006);
   await clock.pass(2000);
   socket().accept();
-  assert.deepEqual([place.state, id.state], ["waiting", "waiting"]);
+  expect([place.state, id.state]).toStrictEqual(["waiting", "waiting"]);
   socket().receive(event(11, "mine"));
   await settle();
 
-  assert.deepEqual([place.state, id.state], ["seen", "seen"]);
+  expect([place.state, id.state]).toStrictEqual(["seen", "seen"]);
 });
 
 test("seen: waits until missing events of a room are restored", async () => {
@@ -67,32 +66,32 @@ test("seen: waits until missing events of a room are restored", async () => {
   const watch = watched(client.seen("e:8"));
   const byId = watched(client.seen("mine"));
   await settle();
-  assert.equal(watch.state, "waiting", "the connection is at 10, the room at 5");
+  expect(watch.state, "the connection is at 10, the room at 5").toBe("waiting");
   socket().restore(event(8, "mine"));
   await settle();
-  assert.deepEqual([watch.state, byId.state], ["waiting", "seen"]);
+  expect([watch.state, byId.state]).toStrictEqual(["waiting", "seen"]);
   socket().answer({ [C1]: { success: true, recovered: true } });
   await settle();
 
-  assert.equal(watch.state, "seen");
+  expect(watch.state).toBe("seen");
 });
 
 test("seen: rejects with a reason", async () => {
   const { client, clock } = await setUpConnected();
   const late = client.seen("e:99", { timeoutMs: 1000 });
-  const refused = assert.rejects(late, { name: "NotSeen", code: "timeout", message: "e:99 was not seen within 1 s" });
+  const refused = expect(late).rejects.toMatchObject({ name: "NotSeen", code: "timeout", message: "e:99 was not seen within 1 s" });
   await clock.pass(1000);
   await refused;
   const [skipped, kept, closed] = ["unknown", "f:40", "f:41"].map((mark) => watched(client.seen(mark)));
   socket().receive({ type: "resync", rooms: [], reason: "epoch_changed", cursor: "f:40" });
   await settle();
-  assert.deepEqual([skipped.state, kept.state, closed.state], ["resync", "seen", "waiting"]);
+  expect([skipped.state, kept.state, closed.state]).toStrictEqual(["resync", "seen", "waiting"]);
   client.close();
   await settle();
 
-  assert.equal(closed.state, "closed");
-  await assert.rejects(client.seen("f:1"), { code: "closed" });
-  await assert.rejects(client.seen("f:1", { timeoutMs: 0 }), TypeError);
+  expect(closed.state).toBe("closed");
+  await expect(client.seen("f:1")).rejects.toMatchObject({ code: "closed" });
+  await expect(client.seen("f:1", { timeoutMs: 0 })).rejects.toThrow(TypeError);
 });
 
 test("seen: rejects when the user signs out", async () => {
@@ -101,8 +100,8 @@ test("seen: rejects when the user signs out", async () => {
   socket().end(4403, "signed out");
   await settle();
 
-  assert.equal(watch.state, "closed");
-  await assert.rejects(client.seen("e:99"), /signed out/);
+  expect(watch.state).toBe("closed");
+  await expect(client.seen("e:99")).rejects.toThrow(/signed out/);
 });
 
 class Storage {
@@ -117,9 +116,9 @@ test("storage: the next client resumes from the stored cursor, for the same user
   const before = await setUpConnected(kept("u1"));
   before.client.subscribe(C1, {}, { cursor: "e:4" });
   await before.clock.pass(0);
-  assert.deepEqual([...storage.kept.values()], ["e:10"]);
+  expect([...storage.kept.values()]).toStrictEqual(["e:10"]);
   socket().receive(event(11));
-  assert.deepEqual([...storage.kept.values()], ["e:4"], "a room is restored: what lies above is not heard in it yet");
+  expect([...storage.kept.values()], "a room is restored: what lies above is not heard in it yet").toStrictEqual(["e:4"]);
   socket().answer({ [C1]: { success: true, recovered: true } });
   before.client.close();
 
@@ -128,10 +127,10 @@ test("storage: the next client resumes from the stored cursor, for the same user
   after.client.connect();
   await settle();
   socket().open();
-  assert.deepEqual([socket().last.cursor, socket().last.rooms], ["e:11", [C1]]);
-  assert.equal(setUp(kept("u2")).client.cursor, undefined);
-  assert.equal(setUp(kept("u1", "ws://other/ws")).client.cursor, undefined);
-  assert.equal(setUp().client.cursor, undefined, "nothing is kept unless it is asked for");
+  expect([socket().last.cursor, socket().last.rooms]).toStrictEqual(["e:11", [C1]]);
+  expect(setUp(kept("u2")).client.cursor).toBeUndefined();
+  expect(setUp(kept("u1", "ws://other/ws")).client.cursor).toBeUndefined();
+  expect(setUp().client.cursor, "nothing is kept unless it is asked for").toBe(undefined);
 });
 
 test("storage: a storage that throws or holds nonsense is not used", async () => {
@@ -142,11 +141,11 @@ test("storage: a storage that throws or holds nonsense is not used", async () =>
     const storage = keepCursor(broken, { url: "ws://gateway/ws", user: "u1" });
     const { client } = await setUpConnected({ storage });
     socket().receive(event(11));
-    assert.equal(client.cursor, "e:11");
-    assert.equal(socket().sent[0].cursor, undefined);
+    expect(client.cursor).toBe("e:11");
+    expect(socket().sent[0].cursor).toBeUndefined();
   }
-  assert.doesNotThrow(() => setUp({ storage: keepCursor("session", { url: "ws://gateway/ws", user: "u1" }) }), "Node has none");
-  assert.throws(() => keepCursor(new Storage(), { url: "ws://gateway/ws" }), /needs `user`/);
+  expect(() => setUp({ storage: keepCursor("session", { url: "ws://gateway/ws", user: "u1" }) })).not.toThrow();
+  expect(() => keepCursor(new Storage(), { url: "ws://gateway/ws" })).toThrow(/needs `user`/);
 });
 
 test("storage: another user's cursor is not stored under this user's name", async () => {
@@ -154,5 +153,5 @@ test("storage: another user's cursor is not stored under this user's name", asyn
   await setUpConnected({ storage: keepCursor(storage, { url: "ws://gateway/ws", user: "u2" }) });
   socket().receive(event(11));
 
-  assert.equal(storage.kept.size, 0);
+  expect(storage.kept.size).toBe(0);
 });

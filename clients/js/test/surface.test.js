@@ -1,7 +1,6 @@
 /** What an application sees of a connection and its rooms: stores, iteration, presence, typing, and reported errors. */
 
-import assert from "node:assert/strict";
-import { test } from "node:test";
+import { expect, test } from "vitest";
 
 import { follow } from "../src/follow.js";
 import { isEvent } from "../src/guard.js";
@@ -23,7 +22,7 @@ test("the connection's snapshot is the same object until something changes, and 
   socket().accept();
   const connected = client.connection.getSnapshot();
   socket().receive({ type: "position", cursor: "e:11" });
-  assert.equal(client.connection.getSnapshot(), connected);
+  expect(client.connection.getSnapshot()).toBe(connected);
   socket().receive({ type: "degraded", reason: "broker_unreachable" });
   socket().receive({ type: "live" });
   socket().end(1006, "gone");
@@ -32,7 +31,7 @@ test("the connection's snapshot is the same object until something changes, and 
   client.close();
 
   const words = ({ state, attempt, isLive, isDegraded, reason }) => [state, attempt, isLive, isDegraded, reason?.message];
-  assert.deepEqual(seen.map(words), [
+  expect(seen.map(words)).toStrictEqual([
     ["connecting", 1, false, false, undefined],
     ["connected", 0, true, false, undefined],
     ["connected", 0, true, true, undefined],
@@ -51,19 +50,19 @@ test("a room's status tells joining, joined, a refusal, and the way back", async
   socket().accept();
   const joined = room.status.getSnapshot();
   socket().receive(event(11));
-  assert.equal(room.status.getSnapshot(), joined);
+  expect(room.status.getSnapshot()).toBe(joined);
   socket().receive({ type: "room.left", room: ROOM, reason: "membership_removed" });
-  assert.equal(room.status.getSnapshot().reason, "membership_removed");
+  expect(room.status.getSnapshot().reason).toBe("membership_removed");
   const again = client.subscribe(ROOM);
   await clock.pass(0);
   socket().answer({ [ROOM]: { success: false, error: { code: "unavailable", message: "away" } } });
-  assert.equal(again.status.getSnapshot(), room.status.getSnapshot());
-  assert.equal(room.status.getSnapshot().error.code, "unavailable");
+  expect(again.status.getSnapshot()).toBe(room.status.getSnapshot());
+  expect(room.status.getSnapshot().error.code).toBe("unavailable");
   await clock.pass(5000);
   socket().answer({ [ROOM]: { success: false, error: { code: "forbidden", message: "no" } } });
   room.unsubscribe();
 
-  assert.deepEqual(states, ["joining", "joined", "left", "joining", "retrying", "joining", "refused", "idle"]);
+  expect(states).toStrictEqual(["joining", "joined", "left", "joining", "retrying", "joining", "refused", "idle"]);
 });
 
 test("a connection that moves to another gateway does not change a room's status", async () => {
@@ -77,7 +76,7 @@ test("a connection that moves to another gateway does not change a room's status
   await clock.pass(2000);
   socket().accept();
 
-  assert.deepEqual(states, []);
+  expect(states).toStrictEqual([]);
 });
 
 test("a subscription that is not enabled sends nothing until it is, and leaves when it is disabled", async () => {
@@ -85,8 +84,8 @@ test("a subscription that is not enabled sends nothing until it is, and leaves w
   const ready = [];
   const room = client.subscribe(ROOM, { onReady: () => ready.push("ready") }, { enabled: false });
   await clock.pass(0);
-  assert.equal(room.status.getSnapshot().state, "idle");
-  assert.equal(socket().of("subscribe").length, 0);
+  expect(room.status.getSnapshot().state).toBe("idle");
+  expect(socket().of("subscribe").length).toBe(0);
   for (let round = 1; round <= 2; round++) {
     room.setEnabled(true);
     room.setEnabled(true);
@@ -95,11 +94,11 @@ test("a subscription that is not enabled sends nothing until it is, and leaves w
     room.setEnabled(false);
     await clock.pass(0);
     socket().reply(socket().last);
-    assert.equal(socket().of("subscribe").length, round);
-    assert.equal(socket().of("unsubscribe").length, round);
+    expect(socket().of("subscribe").length).toBe(round);
+    expect(socket().of("unsubscribe").length).toBe(round);
   }
 
-  assert.deepEqual(ready, ["ready", "ready"]);
+  expect(ready).toStrictEqual(["ready", "ready"]);
 });
 
 test("handlers of single types get only their events", async () => {
@@ -112,7 +111,7 @@ test("handlers of single types get only their events", async () => {
   socket().receive(event(11, "a"));
   socket().receive(event(12, "b"));
 
-  assert.deepEqual(heard, ["id11", "id12", "b id12"]);
+  expect(heard).toStrictEqual(["id11", "id12", "b id12"]);
 });
 
 test("a loop over a room's events gets each in order, and unsubscribes when it is left", async () => {
@@ -135,8 +134,8 @@ test("a loop over a room's events gets each in order, and unsubscribes when it i
   await loop;
   await clock.pass(0);
 
-  assert.deepEqual(heard, ["id11", "id12", "id13"]);
-  assert.deepEqual(socket().last.type, "unsubscribe");
+  expect(heard).toStrictEqual(["id11", "id12", "id13"]);
+  expect(socket().last.type).toStrictEqual("unsubscribe");
 });
 
 test("a loop throws if events were missed, if the room was refused, and if it is too slow", async () => {
@@ -151,8 +150,8 @@ test("a loop throws if events were missed, if the room was refused, and if it is
   for (let offset = 21; offset <= 1021; offset++) socket().receive(event(offset, "t", ["campaign:c2"]));
 
   for (const [events, reason] of [[missed, "resync"], [slow, "overflow"], [refused, "forbidden"]]) {
-    await assert.rejects(events.next(), (error) => error instanceof Missed && error.reason === reason);
-    assert.deepEqual(await events.next(), { done: true, value: undefined });
+    await expect(events.next()).rejects.toSatisfy((error) => error instanceof Missed && error.reason === reason);
+    expect(await events.next()).toStrictEqual({ done: true, value: undefined });
   }
 });
 
@@ -164,11 +163,11 @@ test("a loop goes on after an expired lease, because the client joins again with
   socket().accept();
   socket().receive({ type: "room.left", room: ROOM, reason: "lease_expired" });
   await clock.pass(1000);
-  assert.equal(socket().last.type, "subscribe");
+  expect(socket().last.type).toBe("subscribe");
   socket().answer({ [ROOM]: { success: true } });
   socket().receive(event(12));
 
-  assert.equal((await events.next()).value.id, "id12");
+  expect((await events.next()).value.id).toBe("id12");
 });
 
 test("all watchers of a room see the same list of who is there, also one that comes later", async () => {
@@ -176,25 +175,25 @@ test("all watchers of a room see the same list of who is there, also one that co
   const first = watchPresence(client, ROOM);
   client.connect();
   await settle();
-  assert.equal(first.users.getSnapshot(), undefined);
+  expect(first.users.getSnapshot()).toBeUndefined();
   socket().accept({ rooms: { [ROOM]: { success: true, presence: { count: 1, users: [ann] } } } });
-  assert.deepEqual([socket().of("connect")[0].presence, socket().of("connect")[0].types], [true, { [ROOM]: ["user.typing"] }]);
+  expect([socket().of("connect")[0].presence, socket().of("connect")[0].types]).toStrictEqual([true, { [ROOM]: ["user.typing"] }]);
   socket().receive({ type: "presence", room: ROOM, count: 2, joined: [bob], changed: [], left: [] });
   const second = watchPresence(client, ROOM);
   await clock.pass(0);
-  assert.equal(socket().of("subscribe").length, 0);
-  assert.deepEqual(second.users.getSnapshot(), { count: 2, users: [ann, bob] });
+  expect(socket().of("subscribe").length).toBe(0);
+  expect(second.users.getSnapshot()).toStrictEqual({ count: 2, users: [ann, bob] });
   const away = { ...bob, devices: 1 };
   socket().receive({ type: "presence", room: ROOM, count: 1, joined: [], changed: [away], left: ["ann"] });
-  assert.deepEqual(first.users.getSnapshot(), { count: 1, users: [away] });
+  expect(first.users.getSnapshot()).toStrictEqual({ count: 1, users: [away] });
   first.close();
   first.close();
   await clock.pass(0);
-  assert.equal(socket().of("unsubscribe").length, 0);
+  expect(socket().of("unsubscribe").length).toBe(0);
   second.close();
   await clock.pass(0);
 
-  assert.equal(socket().of("unsubscribe").length, 1);
+  expect(socket().of("unsubscribe").length).toBe(1);
 });
 
 test("presence is asked for only in the rooms that want it", async () => {
@@ -207,26 +206,26 @@ test("presence is asked for only in the rooms that want it", async () => {
   client.connect();
   await settle();
   socket().accept();
-  assert.equal(socket().of("connect")[0].presence, undefined);
+  expect(socket().of("connect")[0].presence).toBeUndefined();
   await clock.pass(0);
   const [{ rooms, presence }] = socket().of("subscribe");
   socket().answer({ "campaign:c2": { success: true, presence: { count: 1, users: [ann] } } });
 
-  assert.deepEqual([rooms, presence], [["campaign:c2"], true]);
-  assert.deepEqual(present.users.getSnapshot(), { count: 1, users: [ann] });
-  assert.deepEqual(states, ["joined"]);
+  expect([rooms, presence]).toStrictEqual([["campaign:c2"], true]);
+  expect(present.users.getSnapshot()).toStrictEqual({ count: 1, users: [ann] });
+  expect(states).toStrictEqual(["joined"]);
 });
 
 test("a status that was set is in the first message after a reconnect", async () => {
   const { client, clock } = await setUpConnected();
-  assert.equal(socket().sent[0].status, undefined);
+  expect(socket().sent[0].status).toBeUndefined();
   keepStatus(client, "away");
-  assert.equal(socket().last.status, "away");
+  expect(socket().last.status).toBe("away");
   socket().end(1006);
   await clock.pass(2000);
   socket().accept();
 
-  assert.deepEqual(socket().sent.map(({ type, status }) => [type, status]), [["connect", "away"]]);
+  expect(socket().sent.map(({ type, status }) => [type, status])).toStrictEqual([["connect", "away"]]);
 });
 
 test("a selection is told to the user's other views, and follows theirs", async () => {
@@ -237,18 +236,18 @@ test("a selection is told to the user's other views, and follows theirs", async 
   await clock.pass(0);
   socket().answer({ [ROOM]: { success: true, selection: ["a"] } });
   selection.select(["b"]);
-  assert.deepEqual([socket().last.type, socket().last.room, socket().last.items], ["select", ROOM, ["b"]]);
+  expect([socket().last.type, socket().last.room, socket().last.items]).toStrictEqual(["select", ROOM, ["b"]]);
   socket().receive({ type: "selection", room: ROOM, items: ["b"] });
   socket().receive({ type: "selection", room: ROOM, items: [] });
 
-  assert.deepEqual(seen, [["a"], ["b"], []]);
+  expect(seen).toStrictEqual([["a"], ["b"], []]);
 });
 
 test("users who type are shown until they stop or are not heard of for 7 s", async () => {
   const { client, clock } = await setUpConnected();
   const typing = watchTyping(client, ROOM, { clock });
   await clock.pass(0);
-  assert.deepEqual(socket().last.types, ["user.typing"]);
+  expect(socket().last.types).toStrictEqual(["user.typing"]);
   socket().answer({ [ROOM]: { success: true } });
   const seen = [];
   typing.users.subscribe(() => seen.push(typing.users.getSnapshot()));
@@ -258,10 +257,10 @@ test("users who type are shown until they stop or are not heard of for 7 s", asy
   socket().receive({ type: "typing", room: ROOM, userId: "bob", typing: true });
   socket().receive({ type: "typing", room: ROOM, userId: "bob", typing: false });
   await clock.pass(6999);
-  assert.equal(seen.length, 3);
+  expect(seen.length).toBe(3);
   await clock.pass(1);
 
-  assert.deepEqual(seen, [["ann"], ["ann", "bob"], ["ann"], []]);
+  expect(seen).toStrictEqual([["ann"], ["ann", "bob"], ["ann"], []]);
 });
 
 test("typing is told every 3 s while the user types, and its end at once", async () => {
@@ -276,7 +275,7 @@ test("typing is told every 3 s while the user types, and its end at once", async
   typing.stop();
   typing.stop();
 
-  assert.deepEqual(socket().of("typing").map((message) => message.typing), [true, true, false]);
+  expect(socket().of("typing").map((message) => message.typing)).toStrictEqual([true, true, false]);
 });
 
 test("errors of handlers, the token, rooms and the connection are reported", async () => {
@@ -304,7 +303,7 @@ test("errors of handlers, the token, rooms and the connection are reported", asy
   socket().end(4401, "token expired");
   await settle();
 
-  assert.deepEqual(problems.slice(0, 6), [
+  expect(problems.slice(0, 6)).toStrictEqual([
     ["handler", "my handler", undefined],
     ["handler", "my handler", undefined],
     ["room", "not yours", "campaign:c2"],
@@ -317,11 +316,11 @@ test("errors of handlers, the token, rooms and the connection are reported", asy
 test("the type guard accepts events of the named types, and nothing that is no event", () => {
   const one = { id: "1", type: "a", version: 1, payload: {}, metadata: {} };
 
-  assert.equal(isEvent(one), true);
-  assert.equal(isEvent(one, "b", "a"), true);
-  assert.equal(isEvent(one, "b"), false);
+  expect(isEvent(one)).toBe(true);
+  expect(isEvent(one, "b", "a")).toBe(true);
+  expect(isEvent(one, "b")).toBe(false);
   for (const other of [null, undefined, "a", 1, [], {}, { ...one, payload: null }, { ...one, version: "1" }]) {
-    assert.equal(isEvent(other), false);
+    expect(isEvent(other)).toBe(false);
   }
 });
 
@@ -331,15 +330,15 @@ test("followed state is loaded, brought up to date from its cursor, and loaded a
   const load = () => new Promise((resolve) => loads.push(resolve));
   const live = follow(client, ROOM, { initial: [], load, change: (state, { id }) => [...state, id], types: ["t"] });
   await settle();
-  assert.deepEqual(live.store.getSnapshot(), { state: [], isLoading: true, error: undefined });
+  expect(live.store.getSnapshot()).toStrictEqual({ state: [], isLoading: true, error: undefined });
   loads[0]({ data: ["loaded"], cursor: "e:10" });
   await settle();
   await clock.pass(0);
-  assert.deepEqual([socket().last.cursor, socket().last.types], ["e:10", ["t"]]);
+  expect([socket().last.cursor, socket().last.types]).toStrictEqual(["e:10", ["t"]]);
   socket().restore(event(11));
   socket().answer({ [ROOM]: { success: true, recovered: true } });
   socket().receive(event(12));
-  assert.deepEqual(live.store.getSnapshot().state, ["loaded", "id11", "id12"]);
+  expect(live.store.getSnapshot().state).toStrictEqual(["loaded", "id11", "id12"]);
   socket().receive({ type: "resync", rooms: [ROOM], reason: "too_old", cursor: "e:20" });
   socket().receive(event(21));
   await settle();
@@ -348,8 +347,8 @@ test("followed state is loaded, brought up to date from its cursor, and loaded a
   live.stop();
   await clock.pass(0);
 
-  assert.deepEqual(live.store.getSnapshot().state, ["again", "id21"]);
-  assert.equal(socket().last.type, "unsubscribe");
+  expect(live.store.getSnapshot().state).toStrictEqual(["again", "id21"]);
+  expect(socket().last.type).toBe("unsubscribe");
 });
 
 test("a client knows its gateway's name, and the answer to a ping says that all missed events have come", async () => {
@@ -357,20 +356,20 @@ test("a client knows its gateway's name, and the answer to a ping says that all 
   client.connect();
   await settle();
   socket().accept({ gateway: "gateway-1" });
-  assert.equal(client.gateway, "gateway-1");
+  expect(client.gateway).toBe("gateway-1");
   socket().end(1006);
   await clock.pass(1000);
   await settle();
   socket().accept({ gateway: "gateway-2" });
   const heard = [];
   client.on("event", ({ offset }) => heard.push(offset));
-  assert.equal(client.tell({ type: "ping" }, ({ success }) => heard.push(success)), true);
+  expect(client.tell({ type: "ping" }, ({ success }) => heard.push(success))).toBe(true);
   const { id } = socket().last;
   socket().receive(event(11));
   socket().receive({ type: "reply", id, success: true });
   client.close();
 
-  assert.equal(client.gateway, "gateway-2");
-  assert.deepEqual(heard, [11, true]);
-  assert.equal(client.tell({ type: "ping" }), false);
+  expect(client.gateway).toBe("gateway-2");
+  expect(heard).toStrictEqual([11, true]);
+  expect(client.tell({ type: "ping" })).toBe(false);
 });

@@ -1,7 +1,6 @@
 /** Several tabs with one connection. A MessageChannel stands for the ports of a SharedWorker. */
 
-import assert from "node:assert/strict";
-import { test } from "node:test";
+import { expect, onTestFinished, test } from "vitest";
 
 import { shareSelection, watchPresence } from "../src/people.js";
 import { TabClient } from "../src/tabs.js";
@@ -21,25 +20,25 @@ let tabs = 0;
 
 /**
  * Hold a lock until it is released or the test ends, as a tab does while it lives. Older versions of Node have no locks.
- * @param {import("node:test").TestContext} context @param {string} name
+ * @param {string} name
  * @returns {Promise<() => void>}
  */
-async function hold(context, name) {
+async function hold(name) {
   if (!globalThis.navigator?.locks) return () => {};
   return new Promise((held) => {
-    void navigator.locks.request(name, () => new Promise((release) => (context.after(release), held(release))));
+    void navigator.locks.request(name, () => new Promise((release) => (onTestFinished(release), held(release))));
   });
 }
 
 /** The way of a tab to a hub, which `moveTo` leads to another one. */
 class FakeLine {
-  constructor(context, hub) {
-    Object.assign(this, { context, hub });
+  constructor(hub) {
+    this.hub = hub;
   }
 
   async open(onPort) {
     this.alive = `alive ${(tabs += 1)}`;
-    this.release = await hold(this.context, this.alive);
+    this.release = await hold(this.alive);
     this.onPort = onPort;
     this.moveTo(this.hub);
     return true;
@@ -47,7 +46,7 @@ class FakeLine {
 
   moveTo(hub) {
     const { port1, port2 } = new MessageChannel();
-    this.context.after(() => (port1.close(), port2.close()));
+    onTestFinished(() => (port1.close(), port2.close()));
     hub.attach(port2);
     this.onPort(port1, this.alive);
   }
@@ -58,14 +57,14 @@ class FakeLine {
 }
 
 /** A hub, and what opens tabs on it. */
-function setUpTabs(context) {
+function setUpTabs() {
   FakeSocket.all = [];
   const clock = new FakeClock();
   const makeHub = () => new Hub({ WebSocket: FakeSocket, transport: "websocket", clock, random: () => 0 });
   const hub = makeHub();
   const asked = [];
   const open = async (name, getToken = async () => `token of ${name}`, more = {}) => {
-    const line = new FakeLine(context, hub);
+    const line = new FakeLine(hub);
     const options = { url: "ws://gateway/ws", getToken: (why) => (asked.push([name, why.reason]), getToken(why)), ...more };
     const client = Object.assign(new TabClient(line, options), { line });
     await client.open();
@@ -80,8 +79,8 @@ function setUpTabs(context) {
   return { clock, open, asked, flush, hub, makeHub };
 }
 
-test("two tabs have one connection, one room on the wire, and each event once", async (context) => {
-  const { open, asked, flush } = setUpTabs(context);
+test("two tabs have one connection, one room on the wire, and each event once", async () => {
+  const { open, asked, flush } = setUpTabs();
   const [one, two] = [await open("one"), await open("two")];
   const heard = [];
   const first = one.subscribe(ROOM, { onEvent: ({ id }) => heard.push(`one ${id}`) });
@@ -95,34 +94,34 @@ test("two tabs have one connection, one room on the wire, and each event once", 
   socket().receive(event(12));
   await deliver();
 
-  assert.equal(FakeSocket.all.length, 1);
-  assert.deepEqual(asked, [["one", "connect"]]);
-  assert.deepEqual([one.state, two.state, one.sessionId, two.sessionId], ["connected", "connected", "s1", "s1"]);
-  assert.deepEqual(socket().sent[0].rooms, [ROOM]);
-  assert.deepEqual(heard, ["one id11", "two id11", "two id12"]);
+  expect(FakeSocket.all.length).toBe(1);
+  expect(asked).toStrictEqual([["one", "connect"]]);
+  expect([one.state, two.state, one.sessionId, two.sessionId]).toStrictEqual(["connected", "connected", "s1", "s1"]);
+  expect(socket().sent[0].rooms).toStrictEqual([ROOM]);
+  expect(heard).toStrictEqual(["one id11", "two id11", "two id12"]);
 });
 
-test("the connection stays when a tab is closed, which leaves its rooms, and ends with the last one", async (context) => {
-  const { open, flush } = setUpTabs(context);
+test("the connection stays when a tab is closed, which leaves its rooms, and ends with the last one", async () => {
+  const { open, flush } = setUpTabs();
   const [one, two] = [await open("one"), await open("two")];
   const room = one.subscribe("campaign:c2");
   two.subscribe(ROOM);
   await deliver();
   socket().accept();
   await flush();
-  assert.equal(room.status.getSnapshot().state, "joined");
+  expect(room.status.getSnapshot().state).toBe("joined");
   one.close();
   await flush();
-  assert.deepEqual([socket().last.type, socket().last.rooms], ["unsubscribe", ["campaign:c2"]]);
-  assert.deepEqual([one.state, two.state, socket().readyState], ["disconnected", "connected", 1]);
+  expect([socket().last.type, socket().last.rooms]).toStrictEqual(["unsubscribe", ["campaign:c2"]]);
+  expect([one.state, two.state, socket().readyState]).toStrictEqual(["disconnected", "connected", 1]);
   two.close();
   await flush();
 
-  assert.equal(socket().readyState, 3);
+  expect(socket().readyState).toBe(3);
 });
 
-test("a tab that answers with an error or not at all does not keep the others from connecting", async (context) => {
-  const { clock, open, asked } = setUpTabs(context);
+test("a tab that answers with an error or not at all does not keep the others from connecting", async () => {
+  const { clock, open, asked } = setUpTabs();
   let isAway = true;
   const token = async () => {
     if (isAway) throw new Error("the token endpoint is away");
@@ -130,19 +129,19 @@ test("a tab that answers with an error or not at all does not keep the others fr
   };
   const one = await open("one", token);
   await deliver();
-  assert.equal(one.status.attempt, 2);
-  assert.match(one.status.reason.message, /the token endpoint is away/);
+  expect(one.status.attempt).toBe(2);
+  expect(one.status.reason.message).toMatch(/the token endpoint is away/);
   isAway = false;
   await clock.pass(1000);
   await deliver();
   socket().open();
 
-  assert.equal(socket().last.token, "token");
-  assert.deepEqual(asked, [["one", "connect"], ["one", "reconnect"]]);
+  expect(socket().last.token).toBe("token");
+  expect(asked).toStrictEqual([["one", "connect"], ["one", "reconnect"]]);
 });
 
-test("a tab that comes later is told who is there and what is selected", async (context) => {
-  const { open, flush } = setUpTabs(context);
+test("a tab that comes later is told who is there and what is selected", async () => {
+  const { open, flush } = setUpTabs();
   const [one, two] = [await open("one"), await open("two")];
   watchPresence(one, ROOM);
   const selection = shareSelection(one, ROOM);
@@ -155,16 +154,16 @@ test("a tab that comes later is told who is there and what is selected", async (
   const present = watchPresence(two, ROOM);
   const other = shareSelection(two, ROOM);
   await flush();
-  assert.deepEqual([present.users.getSnapshot(), other.items.getSnapshot()], [presence, ["a"]]);
+  expect([present.users.getSnapshot(), other.items.getSnapshot()]).toStrictEqual([presence, ["a"]]);
   other.select(["b"]);
   await flush();
 
-  assert.deepEqual(selection.items.getSnapshot(), ["b"]);
-  assert.deepEqual(socket().of("select").map(({ items }) => items), [["a"], ["b"]]);
+  expect(selection.items.getSnapshot()).toStrictEqual(["b"]);
+  expect(socket().of("select").map(({ items }) => items)).toStrictEqual([["a"], ["b"]]);
 });
 
-test("`seen` and client events reach the tab that asked", async (context) => {
-  const { open, flush } = setUpTabs(context);
+test("`seen` and client events reach the tab that asked", async () => {
+  const { open, flush } = setUpTabs();
   const [one, two] = [await open("one"), await open("two")];
   const ids = [];
   one.on("event", ({ event: { id } }) => ids.push(id));
@@ -173,17 +172,17 @@ test("`seen` and client events reach the tab that asked", async (context) => {
   socket().accept({ rooms: granted });
   await flush();
   const seen = two.seen("id11");
-  const never = assert.rejects(two.seen("e:99"), { name: "NotSeen", code: "closed" });
+  const never = expect(two.seen("e:99")).rejects.toMatchObject({ name: "NotSeen", code: "closed" });
   await deliver();
   socket().receive(event(11));
   await seen;
-  assert.deepEqual(ids, ["id11"]);
+  expect(ids).toStrictEqual(["id11"]);
   two.close();
   await never;
 });
 
-test("tabs that move to another hub resume there, and hear nothing twice", async (context) => {
-  const { open, flush, hub, makeHub } = setUpTabs(context);
+test("tabs that move to another hub resume there, and hear nothing twice", async () => {
+  const { open, flush, hub, makeHub } = setUpTabs();
   const [one, two] = [await open("one"), await open("two")];
   const heard = [];
   for (const [name, tab] of Object.entries({ one, two })) {
@@ -211,17 +210,17 @@ test("tabs that move to another hub resume there, and hear nothing twice", async
   socket().receive(event(14));
   await deliver();
 
-  assert.equal(FakeSocket.all.length, 2);
+  expect(FakeSocket.all.length).toBe(2);
   const { cursor } = socket().of("connect")[0];
-  assert.match(cursor, /^e:1[012]$/);
-  assert.deepEqual(socket().of("subscribe").map((message) => [message.rooms, message.cursor]), [[[ROOM], cursor]]);
+  expect(cursor).toMatch(/^e:1[012]$/);
+  expect(socket().of("subscribe").map((message) => [message.rooms, message.cursor])).toStrictEqual([[[ROOM], cursor]]);
   const wanted = ["id13", "client id13", "id14", "client id14"];
-  assert.deepEqual(heard.sort(), [...wanted.map((what) => `one ${what}`), ...wanted.map((what) => `two ${what}`)].sort());
-  assert.deepEqual([one.state, one.status.isReconnect], ["connected", true]);
+  expect(heard.sort()).toStrictEqual([...wanted.map((what) => `one ${what}`), ...wanted.map((what) => `two ${what}`)].sort());
+  expect([one.state, one.status.isReconnect]).toStrictEqual(["connected", true]);
 });
 
-test("a subscription from a snapshot that was not joined yet is asked for again from the snapshot", async (context) => {
-  const { open, flush, hub, makeHub } = setUpTabs(context);
+test("a subscription from a snapshot that was not joined yet is asked for again from the snapshot", async () => {
+  const { open, flush, hub, makeHub } = setUpTabs();
   const tab = await open("one");
   const heard = [];
   await deliver();
@@ -235,16 +234,16 @@ test("a subscription from a snapshot that was not joined yet is asked for again 
   await flush();
   socket().accept();
   await flush();
-  assert.equal(socket().last.cursor, "e:5");
+  expect(socket().last.cursor).toBe("e:5");
   socket().restore(event(6), event(7));
   socket().answer({ [ROOM]: { success: true } });
   await flush();
 
-  assert.deepEqual(heard, ["id6", "id7", "ready"]);
+  expect(heard).toStrictEqual(["id6", "id7", "ready"]);
 });
 
-test("a closed tab connects again, with its subscriptions and from where it was", async (context) => {
-  const { open, flush } = setUpTabs(context);
+test("a closed tab connects again, with its subscriptions and from where it was", async () => {
+  const { open, flush } = setUpTabs();
   const tab = await open("one");
   const heard = [];
   const room = tab.subscribe(ROOM, { onEvent: ({ id }) => heard.push(id) });
@@ -255,8 +254,8 @@ test("a closed tab connects again, with its subscriptions and from where it was"
   await deliver();
   tab.close();
   await flush();
-  assert.deepEqual([tab.state, tab.sessionId, room.status.getSnapshot().state], ["disconnected", "", "joining"]);
-  await assert.rejects(tab.seen("e:1"), { code: "closed" });
+  expect([tab.state, tab.sessionId, room.status.getSnapshot().state]).toStrictEqual(["disconnected", "", "joining"]);
+  await expect(tab.seen("e:1")).rejects.toMatchObject({ code: "closed" });
   tab.connect();
   await flush();
   socket().accept();
@@ -265,11 +264,11 @@ test("a closed tab connects again, with its subscriptions and from where it was"
   socket().answer(granted);
   await flush();
 
-  assert.deepEqual([tab.state, room.status.getSnapshot().state, heard], ["connected", "joined", ["id11", "id12"]]);
+  expect([tab.state, room.status.getSnapshot().state, heard]).toStrictEqual(["connected", "joined", ["id11", "id12"]]);
 });
 
-test("a tab that cannot connect again says so", async (context) => {
-  const { open } = setUpTabs(context);
+test("a tab that cannot connect again says so", async () => {
+  const { open } = setUpTabs();
   const problems = [];
   const tab = await open("one", async () => "token", { onError: ({ kind }) => problems.push(kind) });
   tab.close();
@@ -277,22 +276,22 @@ test("a tab that cannot connect again says so", async (context) => {
   tab.connect();
   await deliver();
 
-  assert.deepEqual([tab.state, tab.status.error.code, problems], ["error", "unreachable", ["connection"]]);
+  expect([tab.state, tab.status.error.code, problems]).toStrictEqual(["error", "unreachable", ["connection"]]);
 });
 
-test("the signal of `getToken` is aborted when the token is no longer needed", async (context) => {
-  const { clock, open } = setUpTabs(context);
+test("the signal of `getToken` is aborted when the token is no longer needed", async () => {
+  const { clock, open } = setUpTabs();
   const signals = [];
   const hangs = ({ signal }) => (signals.push(signal), new Promise(() => {}));
   const tab = await open("one", hangs);
-  assert.equal(signals[0].aborted, false);
+  expect(signals[0].aborted).toBe(false);
   await clock.pass(15_000); // `tokenTimeoutMs`
   await deliver();
-  assert.equal(signals[0].aborted, true);
+  expect(signals[0].aborted).toBe(true);
   await clock.pass(1000);
   await deliver();
-  assert.equal(signals[1].aborted, false);
+  expect(signals[1].aborted).toBe(false);
   tab.close();
 
-  assert.equal(signals[1].aborted, true);
+  expect(signals[1].aborted).toBe(true);
 });
