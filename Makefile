@@ -20,7 +20,7 @@ fetched = || { echo "$(1) could not be downloaded (see above). Check the network
 containers = if timeout 10 docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory test-containers; else \
 	echo "The tests of containers were left out, because no Docker engine is reachable. make test-containers installs one and runs them."; fi
 
-.PHONY: help setup up test test-containers check format generate migration faults bench wheels packages docs docs-serve sbom record browser postgresql languages proxies monitoring clean
+.PHONY: help setup up test test-containers check audit format generate migration faults bench wheels packages docs docs-serve sbom record browser postgresql languages proxies monitoring clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ check: setup clients/js/node_modules/.package-lock.json ## check what must hold 
 	@$(RUN) python -m scripts.migrations check
 	@$(RUN) python -m scripts.features
 	@$(RUN) python -m scripts.audit $(if $(CI),--examples)
+
+audit: setup ## look up known vulnerabilities, and fail also on what became known, or due, without a commit
+	@$(RUN) python -m scripts.audit --examples --strict
 
 format: setup ## format every file
 	@$(RUN) ruff check --fix-only --quiet .

@@ -46,8 +46,11 @@ class Finding(NamedTuple):
         return f"{self.program}: {self.id} in {self.module} {self.version}, fixed in {self.fixed or 'no release'}"
 
 
-def findings(*, examples: bool, today: date) -> list[str]:
-    """Return what is vulnerable and not accepted, a line each. Raises CannotScan."""
+def findings(*, examples: bool, today: date) -> tuple[list[str], list[str]]:
+    """Return what is vulnerable and was never accepted, and what was until a day that has passed. A line each.
+
+    Raises CannotScan.
+    """
     found = {one for name in PROGRAMS for one in scanned(name, "-mode", "binary", _installed(name))}
     if examples:
         for folder in EXAMPLES:
@@ -56,12 +59,17 @@ def findings(*, examples: bool, today: date) -> list[str]:
     return judged(found, tomllib.loads(ACCEPTED.read_text())["accepted"], today)
 
 
-def judged(found: set[Finding], accepted: list[dict[str, Any]], today: date) -> list[str]:
-    """Return the findings that nobody accepted, or accepted until a day that has passed."""
+def judged(found: set[Finding], accepted: list[dict[str, Any]], today: date) -> tuple[list[str], list[str]]:
+    """Compare what is found with what is accepted, as `findings` returns it."""
     known = {(one["program"], vulnerability): one["until"] for one in accepted for vulnerability in one["ids"]}
-    lines = [str(one) for one in found if known.get((one.program, one.id), date.min) < today]
+    lines = sorted(str(one) for one in found if (one.program, one.id) not in known)
     gone = sorted(known.keys() - {(one.program, one.id) for one in found})
-    return sorted(lines) + [f"{program}: {one} is accepted and not found: delete it" for program, one in gone]
+    lines += [f"{program}: {one} is accepted and not found: delete it" for program, one in gone]
+    ended = {one: until for one in found if (until := known.get((one.program, one.id), date.max)) < today}
+    name = ACCEPTED.relative_to(ROOT)
+    return lines, sorted(
+        f"{one}. It was accepted until {until}: fix it, or renew {name}" for one, until in ended.items()
+    )
 
 
 def scanned(name: str, *arguments: str) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from beaconfire.nats_server import free_port
-from scripts.audit import LOCK, judged, locked, unreachable
+from scripts.audit import LOCK, Audit, judged, locked, reported, unreachable
 from scripts.audits import go_programs, lock_dates, npm_packages
 from tests.architecture.sources import PROJECTS
 
@@ -73,21 +73,47 @@ TODAY = date(2026, 11, 30)
 
 
 @pytest.mark.parametrize(
-    ("found", "ids", "until", "lines"),
+    ("found", "ids", "until", "lines", "ended"),
     [
-        ({FLAW}, [], TODAY, ["nats-server: GO-2026-1 in stdlib v1.27.2, fixed in v1.27.3"]),
-        ({FLAW}, ["GO-2026-1"], TODAY, []),
-        ({FLAW}, ["GO-2026-1"], TODAY - timedelta(days=1), [str(FLAW)]),
-        (set(), ["GO-2026-1"], TODAY, ["nats-server: GO-2026-1 is accepted and not found: delete it"]),
+        ({FLAW}, [], TODAY, ["nats-server: GO-2026-1 in stdlib v1.27.2, fixed in v1.27.3"], 0),
+        ({FLAW}, ["GO-2026-1"], TODAY, [], 0),
+        ({FLAW}, ["GO-2026-1"], TODAY - timedelta(days=1), [], 1),
+        (set(), ["GO-2026-1"], TODAY, ["nats-server: GO-2026-1 is accepted and not found: delete it"], 0),
     ],
     ids=["found", "accepted", "accepted until yesterday", "gone"],
 )
 def test_vulnerability_of_a_go_program_is_named_unless_it_is_accepted(
-    found: set[go_programs.Finding], ids: list[str], until: date, lines: list[str]
+    found: set[go_programs.Finding], ids: list[str], until: date, lines: list[str], ended: int
 ) -> None:
     accepted = [{"program": "nats-server", "ids": ids, "until": until}]
 
-    assert go_programs.judged(found, accepted, TODAY) == lines
+    named, due = go_programs.judged(found, accepted, TODAY)
+
+    assert (named, len(due)) == (lines, ended)
+    assert all("It was accepted until 2026-11-29: fix it, or renew scripts/vulnerabilities" in line for line in due)
+
+
+@pytest.mark.parametrize(
+    ("audit", "codes"),
+    [
+        (Audit("Go programs"), (0, 0)),
+        (Audit("Go programs", findings=["nats-server: GO-2026-1"]), (1, 1)),
+        (Audit("Go programs", later=["accepted until yesterday"]), (0, 1)),
+        (Audit("npm packages", why_not="405\nMethod Not Allowed"), (0, 0)),
+    ],
+    ids=["nothing", "by the commit", "by the calendar", "not audited"],
+)
+def test_check_fails_by_the_commit_alone_and_the_audit_by_the_calendar_too(
+    audit: Audit, codes: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both say loudly what was found, and in one last line what was audited."""
+    assert (reported([audit], False), reported([audit], True)) == codes
+    said = capsys.readouterr().err.splitlines()
+
+    assert said[-1] == f"{audit}."
+    assert all("ERROR" in line or "WARNING, AND make audit FAILS" in line for line in said if line != f"{audit}.")
+    if audit.why_not:
+        assert said == ["npm packages NOT AUDITED (405 Method Not Allowed)."] * 2
 
 
 def test_vulnerable_npm_package_is_named_and_a_registry_without_advisories_too() -> None:
