@@ -235,7 +235,12 @@ async def test_revoked_token_is_named_in_the_gateways_log_and_a_new_sign_in_cure
 
     assert (refused.value.code, "access was revoked" in refused.value.reason) == (4401, True)
     logged = log_of(line.services)
-    assert "access was revoked: sign in again" in logged["gateway-1.log"]
+    closing = [
+        json.loads(line) for line in logged["gateway-1.log"].splitlines() if owner.id in line and "closing" in line
+    ]
+    assert [(one["event"], one["code"], one["reason"]) for one in closing] == [
+        ("closing session", 4401, "access was revoked: sign in again")
+    ]
     assert '"everywhere": true, "event": "signed out"' in logged["auth.log"]
     assert ack["type"] == "connection.ack"
 

@@ -128,6 +128,24 @@ async def test_client_without_a_valid_token_is_refused_and_its_token_is_logged_n
 
 
 @every_way
+async def test_client_whose_access_was_revoked_is_refused_and_logged_with_its_session_user_code_and_reason(
+    gateway: Gateway, way: Way
+) -> None:
+    gateway.auth.revoked.add("viewer")
+    try:
+        with capture_logs() as lines, pytest.raises(Refused):
+            async with way.open(gateway.url, gateway.auth.token("viewer")):
+                pass
+    finally:
+        gateway.auth.revoked.discard("viewer")
+
+    [logged] = [line for line in lines if line["event"] == "closing session"]
+    assert (logged["user"], logged["code"]) == ("viewer", 4401)
+    assert logged["reason"] == "access was revoked: sign in again"
+    assert logged["session"]
+
+
+@every_way
 async def test_connection_ends_when_its_token_does(gateway: Gateway, way: Way) -> None:
     async with way.open(gateway.url, gateway.auth.token("viewer", ttl_s=2)) as visitor:
         assert await visitor.ended() == way.ends["token_invalid"]

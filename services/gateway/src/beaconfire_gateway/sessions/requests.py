@@ -224,7 +224,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
     gateway = session.gateway
     access = gateway.access
     token = request.token or session.offered_token
-    claims = await access.verify(token)
+    claims = session.claims = await access.verify(token)  # whatever is refused below is logged with its user
     request = await _completed(session, claims, token, request)
     await reach(session, request.cursor)
     await catalogue_with(gateway, chain(*request.types.values()))

@@ -316,8 +316,8 @@ class Session(ABC):
         """End it with the error's close code."""
         if self.state is State.CLOSED:
             return
-        user, reason = self.user_id or None, error.message
-        log.info("closing session", session=self.id, user=user, code=error.close_code, reason=reason)
+        user = self.user_id or (self.claims.user_id if self.claims else None)
+        log.info("closing session", session=self.id, user=user, code=error.close_code, reason=error.message)
         self._end(error.close_code)
         self.connection.hang_up(self, error)
 

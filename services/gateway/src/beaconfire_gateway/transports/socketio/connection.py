@@ -275,7 +275,8 @@ class EngineConnection(SharedConnection):
 
     def close(self, error: BeaconfireError) -> None:
         """End it. Its client connects again by itself, as Engine.IO clients do after any end but their own."""
-        log.info("closing connection", connection=self.id, reason=error.message)
+        users = [session.user_id for session in self.sessions if session.user_id]
+        log.info("closing connection", connection=self.id, users=users, code=error.close_code, reason=error.message)
         self.lost()
         self.carrier.end(error)
 
