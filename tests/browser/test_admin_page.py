@@ -92,7 +92,7 @@ async def begin_siege(services: Services, campaign: str, event_id: str) -> None:
         await broker.publish(nc, f"campaign.{campaign}.siege.x1", json.dumps(body).encode(), message_id=event_id)
 
 
-async def test_operator_finds_sessions_disconnects_one_and_replays_dead_letters(
+async def test_operator_finds_sessions_disconnects_one_and_replays_or_drops_dead_letters(
     demo_services: Services, campaign: str, chromium: Browser
 ) -> None:
     """Texts of clients and publishers are shown as text."""
@@ -141,6 +141,17 @@ async def test_operator_finds_sessions_disconnects_one_and_replays_dead_letters(
         await expect(page.get_by_text("1 replayed, 0 not.")).to_be_visible()
         await expect(page.get_by_text("There are no dead letters.")).to_be_visible()
         assert (await owner.next("event"))["event"]["type"] == "siege.begun"
+        async with connected(services.nats, "publisher") as nc:
+            for number in range(2):
+                await broker.publish(nc, f"campaign.{campaign}.siege.x1", b"garbage", message_id=f"garbage-{number}")
+        await page.get_by_role("button", name="Drop dead letter").first.click()
+        await page.get_by_label("Why do you drop dead letter").fill("sent by a test")
+        await page.get_by_role("button", name="Drop", exact=True).and_(page.locator(".danger")).click()
+        await expect(page.get_by_text("1 dropped, 0 not.")).to_be_visible()
+        await page.get_by_role("button", name="Drop all").click()
+        await page.get_by_label("Why do you drop all dead letters?").fill("sent by a test")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("There are no dead letters.")).to_be_visible()
 
         await page.goto(f"{page.url.partition('#')[0]}#/events?room={room}&type=siege.begun")
         await expect(page.get_by_text("live", exact=True)).to_be_visible()

@@ -11,7 +11,7 @@ from tests.admin_page import OPERATOR, READER, admin_page
 from tests.security.raw_http import statuses
 
 READS = ("me", "overview", "rooms", "sessions", "letters", "outboxes", "keys", "tail")
-ACTS = ("sessions/s1/disconnect", "sessions/s1/reset-limits", "reset-limits?user=u1", "letters/replay")
+ACTS = ("sessions/s1/disconnect", "sessions/s1/reset-limits", "reset-limits?user=u1", "letters/replay", "letters/drop")
 CALLS = [*(("GET", path) for path in READS), *(("POST", path) for path in ACTS)]
 
 

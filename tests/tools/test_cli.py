@@ -9,13 +9,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
+import typer
 
 from beaconfire import demo
 from beaconfire.api import ApiError
 from beaconfire.api import call as call_api
+from beaconfire.cli import app
 from beaconfire.data_folder import DataFolder
 from beaconfire.diagnosis import DURABLES
 from beaconfire_kit import tokens
@@ -334,6 +337,52 @@ def test_deadletters_replay_says_what_still_fails_and_exits_with_1(data: Path, c
     assert (one.exit_code, gone.exit_code) == (1, 1)
     assert re.search(r"campaign\.c1\.settlement\.s7 +still invalid +not_json: Invalid JSON", one.text)
     assert json.loads(gone.text)["outcomes"][0]["why"] == "there is no such dead letter any more"
+
+
+def test_deadletters_drop_needs_a_reason_and_logs_it_with_who_did_it(data: Path, call: Call) -> None:
+    set_aside(data, "campaign.c1.settlement.s8", b"never valid")
+    with terminal(data.parent, "deadletters", "--follow", "--data", str(data)) as follower:
+        follower.wait_for("never valid")
+    seen = call("deadletters", "--json", "--data", str(data))
+    [number] = [one["number"] for one in map(json.loads, seen.text.splitlines()) if one["body"] == "never valid"]
+
+    without = call("deadletters", "--drop", str(number), "--data", str(data))
+    both = call("deadletters", "--drop", "1", "--replay", "1", "--because", "x", "--data", str(data))
+    dropped = call("deadletters", "--drop", str(number), "--because", "a test sent it", "--data", str(data))
+    again = call("deadletters", "--drop", str(number), "--because", "a test sent it", "--data", str(data))
+
+    assert (without.exit_code, both.exit_code, dropped.exit_code, again.exit_code) == (2, 2, 0, 1)
+    assert "--because" in without.text
+    assert re.search(rf"{number} +campaign\.c1\.settlement\.s8 +dropped", dropped.text)
+    assert "there is no such dead letter any more" in again.text
+
+
+def test_every_command_that_asks_a_deployment_finds_the_running_up_with_data() -> None:
+    """Siblings have the same options: whoever knows one command knows the next."""
+    commands = dict(every_command(typer.main.get_command(app), ""))
+    without = {name for name, options in commands.items() if "--data" not in options}
+    asking_auth = {name for name, options in commands.items() if "--auth-ops" in options}
+    deleting = {name for name, options in commands.items() if "--drop" in options}
+
+    assert without == {"authorizer check", "broker config"}  # they ask no deployment
+    assert {name for name in asking_auth if "--operator-token" not in commands[name]} == set()
+    assert {name for name in deleting if "--because" not in commands[name]} == set()
+
+
+def every_command(group: Any, above: str) -> Iterator[tuple[str, frozenset[str]]]:
+    """Yield every command by its full name, with its options."""
+    for name, one in group.commands.items():
+        if hasattr(one, "commands"):
+            yield from every_command(one, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", frozenset(option for parameter in one.params for option in parameter.opts)
+
+
+def test_setup_brings_the_stream_of_the_running_up_up_to_date(data: Path, call: Call) -> None:
+    one = call("setup", "--data", str(data))
+
+    assert one.exit_code == 0
+    assert "The stream is declared" in one.text
 
 
 def test_admin_prints_an_address_that_opens_the_page_of_the_running_up(data: Path) -> None:

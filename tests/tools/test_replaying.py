@@ -1,14 +1,16 @@
-"""Dead letters are replayed after a fix: through the real broker, and heard by clients of a real gateway."""
+"""Dead letters are replayed after a fix, or dropped: on the real broker, and heard by clients of a real gateway."""
 
 import asyncio
 import json
 from typing import Any
 
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
 from beaconfire.deadletters import read
+from beaconfire.dropping import drop, drop_all
 from beaconfire.nats_server import NatsServer
-from beaconfire.replaying import Replayed, replay
+from beaconfire.replaying import Handled, replay
 from beaconfire_kit import broker
 from beaconfire_kit.catalogue_store import CatalogueStore
 from tests.broker_changes import PATIENCE_S, call_api, change_permissions, until_denied
@@ -24,7 +26,7 @@ SIEGE = "campaign.c1.siege.x1"
 BODY_OF_SIEGE = json.dumps({**BODY, "type": "siege.begun", "version": 1, "payload": {"force": 1}}).encode()
 
 
-async def replayed(server: NatsServer, numbers: list[int] | None = None, **options: Any) -> Replayed:
+async def replayed(server: NatsServer, numbers: list[int] | None = None, **options: Any) -> Handled:
     return await replay(broker_settings(server, "operator"), broker_settings(server, "publisher"), numbers, **options)
 
 
@@ -93,6 +95,43 @@ async def test_two_operators_who_replay_at_the_same_time_store_an_event_once(gat
     assert len({one.offset for replays in both for one in replays.outcomes if one.offset}) == 1
     assert [one.why for one in gone.outcomes] == ["there is no such dead letter any more"]
     assert await left(gateway.server) == 0
+
+
+async def test_letters_are_dropped_with_a_reason_and_each_deletion_is_logged_without_the_body(
+    gateway: Gateway,
+) -> None:
+    await raw_publish(gateway, SIEGE, b"garbage-1")
+    await raw_publish(gateway, SIEGE, b"garbage-2")
+    await raw_publish(gateway, SIEGE, BODY_OF_SIEGE)
+    first, *_ = [letter.metadata.sequence.stream for letter in await dead_letters(gateway, 3)]
+    settings, why, by = broker_settings(gateway.server, "operator"), "a test publisher", "ann@desk"
+
+    with capture_logs() as lines:
+        by_number = await drop(settings, [first, 99], why=why, by=by)
+        by_reason = await drop(settings, None, reason="not_json", why=why, by=by)
+        remaining = await left(gateway.server)
+        rest = await drop_all(settings, None, reason=None, why=why, by=by)
+
+    assert [(one.number, one.result) for one in by_number.outcomes] == [(first, "dropped"), (99, "gone")]
+    assert [one.result for one in by_reason.outcomes] == ["dropped"]
+    assert (remaining, [one.result for one in rest], await left(gateway.server)) == (1, ["dropped"], 0)
+    logged = [line for line in lines if line["event"] == "an operator dropped a dead letter"]
+    assert [(line["subject"], line["why"], line["by"]) for line in logged] == [(SIEGE, why, by)] * 3
+    assert "garbage" not in str(logged)
+
+
+async def test_letter_that_the_broker_does_not_delete_is_reported(gateway: Gateway) -> None:
+    await raw_publish(gateway, SIEGE, b"garbage")
+    await dead_letters(gateway, 1)
+    change_permissions(gateway.server, f', "{DELETE}"', "")
+    async with connected(gateway.server, "operator") as nc:
+        await until_denied(nc, DELETE)
+
+    [outcome] = await drop_all(broker_settings(gateway.server, "operator"), None, why="x", by="y", reason=None)
+
+    assert (outcome.result, outcome.is_done) == ("refused", False)
+    assert "may not delete dead letters" in outcome.why
+    assert await left(gateway.server) == 1
 
 
 async def shorten_duplicate_window(server: NatsServer) -> None:

@@ -56,7 +56,7 @@ from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.relay import POLL_S, UNAWAITED, Relay
 from beaconfire_kit.serving import serve, serve_worker
 from beaconfire_kit.settings import DatabaseSettings, read_settings
-from beaconfire_kit.web import FOR_OPERATORS, WARNINGS, application, worker_application
+from beaconfire_kit.web import FOR_OPERATORS, SERVICE, WARNINGS, application, worker_application
 
 WATCH_EVERY_S = 1.0
 
@@ -176,6 +176,7 @@ class Service:
     def application(self) -> web.Application:
         """The application for clients. The operations port is added when it is served."""
         app = application(self._settings, ready=self.why_not_ready)
+        app[SERVICE] = self._name
         app[WARNINGS] = self._relay.warnings if self._relay is not None else list
         app[FOR_OPERATORS] = outbox_answers.routes(self._outbox, service=self._name) if self._outbox is not None else []
         app.cleanup_ctx.append(self._live)
@@ -186,6 +187,7 @@ class Service:
     def worker_application(self) -> web.Application:
         """The application of a service that has an operations port only."""
         app = worker_application(ready=self.why_not_ready)
+        app[SERVICE] = self._name
         app.cleanup_ctx.append(self._live)
         return app
 

@@ -85,6 +85,8 @@ REQUEST_TIMES: web.AppKey[RequestTimes] = web.AppKey("request_times", RequestTim
 """Optional: `DEFAULT_TIMES` are used without it. The operations port has the times of its service."""
 DEFAULT_TIMES = RequestTimes()
 
+SERVICE: web.AppKey[str] = web.AppKey("service", str)
+"""The service's name, for operators."""
 READY: web.AppKey[Callable[[], str | None]] = web.AppKey("ready", Callable[[], str | None])  # type: ignore[arg-type]
 """Why the service is not ready, or None where it is."""
 
@@ -136,6 +138,7 @@ def operations(app: web.Application) -> web.Application:
     """The application of the operations port: health, metrics, and what `app` offers operators."""
     ops = worker_application(ready=app[READY])
     ops[WARNINGS] = app.get(WARNINGS, list)
+    ops[SERVICE] = app.get(SERVICE, "")
     ops[REQUEST_TIMES] = times_of(app)
     ops.add_routes(app.get(FOR_OPERATORS, ()))
     return ops
@@ -279,7 +282,7 @@ def correlation_id(request: web.Request) -> str:
 VERSION = metadata.version("beaconfire-kit")
 """The version of this service's code. All distributions of a release have the same."""
 _SHOWN_VERSION: web.AppKey[str] = web.AppKey("version", str)
-"""Only the operations port shows it: the public ports do not say what runs there."""
+"""Only the operations port shows it, and the name: the public ports do not say what runs there."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods without effects (RFC 9110 §9.2.1). Every request with another method is logged."""
@@ -347,8 +350,8 @@ async def _readyz(request: web.Request) -> web.Response:
     why_not = request.config_dict[READY]()
     warnings = request.config_dict.get(WARNINGS, list)()
     shown = request.config_dict.get(_SHOWN_VERSION)
-    version = {"version": shown} if shown else {}
-    body = {"status": why_not or "ready", **version, **({"warnings": warnings} if warnings else {})}
+    what = {"service": request.config_dict.get(SERVICE, ""), "version": shown} if shown else {}
+    body = {"status": why_not or "ready", **what, **({"warnings": warnings} if warnings else {})}
     return web.json_response(body, status=503 if why_not else 200)
 
 

@@ -24,6 +24,7 @@ from beaconfire import (
     authorizer_commands,
     broker_commands,
     catalogue_docs,
+    dropping,
     investigation,
     limit_commands,
     listening,
@@ -58,12 +59,14 @@ from beaconfire.options import (
     DATA,
     AsJson,
     AuthOps,
+    Because,
     Data,
     OperatorToken,
     as_publisher,
     as_user,
     has_broker_settings,
     or_in_file,
+    reason_given,
 )
 from beaconfire.publishers_file import InvalidPublishers, read_publishers
 from beaconfire.stream_setup import StreamNotDeclared, declare
@@ -79,7 +82,7 @@ from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.key_value import BucketMissing
 from beaconfire_kit.origins import InvalidOrigin
 from beaconfire_kit.setting_files import FilesUnusable
-from beaconfire_kit.settings import ENV_PREFIX, Settings, read_settings
+from beaconfire_kit.settings import ENV_PREFIX, Settings
 from beaconfire_kit.subjects import InvalidRoom, InvalidSubject, is_id, is_reserved
 
 app = typer.Typer(
@@ -240,13 +243,16 @@ def up(
 @app.command()
 def admin(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the page. Default: 8090.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1, only this machine can connect.")
+    ] = None,
     data: Data = DATA,
 ) -> None:
     """Serve a page that shows sessions, rooms, rates, outboxes, dead letters and keys, until Ctrl-C.
 
     It watches the running `beaconfire up`. If `BEACONFIRE_NATS_URL` is set, it watches the deployment of the settings.
     """
-    admin_page.run(DataFolder(data), port=port, console=Console(highlight=False))
+    admin_page.run(DataFolder(data), host=host, port=port, console=Console(highlight=False))
 
 
 @app.command()
@@ -353,16 +359,30 @@ def deadletters(
     replay_all: Annotated[
         bool, typer.Option("--replay-all", help="Publish the events of all dead letters again, or those of --reason.")
     ] = False,
+    drop: Annotated[
+        list[int] | None,
+        typer.Option(metavar="NUMBER", help="Delete this dead letter. Needs --because. Can be repeated."),
+    ] = None,
+    drop_all: Annotated[
+        bool, typer.Option("--drop-all", help="Delete all dead letters, or those of --reason. Needs --because.")
+    ] = False,
+    because: Because = None,
     data: Data = DATA,
 ) -> None:
     """Show dead letters: messages that gateways set aside because they are not valid events. Replay them after a fix.
 
-    A replayed event is checked again and gets a new offset. It is stored once, and its dead letter is deleted.
+    A replayed event is checked again and gets a new offset. It is stored once, and its dead letter is deleted. If a
+    dead letter is dropped, a log line on the standard error says who did it and why.
 
     Text that looks like a secret is blanked. The broker is that of `BEACONFIRE_NATS_URL` (user `operator`) if it is
     set, otherwise that of the running `beaconfire up`. To replay, the first also needs `BEACONFIRE_PUBLISHER_PASSWORD`.
     """
     settings = as_user("operator", DataFolder(data))
+    if drop or drop_all:
+        if replay or replay_all:
+            raise typer.BadParameter("either replay or drop dead letters, not both at once")
+        _drop(settings, None if drop_all else drop, reason, because, as_json=as_json)
+        return
     if replay or replay_all:
         _replay(settings, as_publisher(DataFolder(data)), None if replay_all else replay, reason, as_json=as_json)
         return
@@ -378,11 +398,24 @@ def _replay(
     settings: Settings, publisher: Settings, numbers: list[int] | None, reason: str | None, *, as_json: bool
 ) -> None:
     """Replay dead letters, and exit with 1 if one was not replayed."""
-    replayed = asyncio.run(replaying.replay_all(settings, publisher, numbers, reason=reason))
-    replaying.print_json(replayed) if as_json else replaying.print_readable(replayed, Console(highlight=False))
-    if not replayed:
-        print("There are no dead letters to replay", file=sys.stderr)
-    if any(one.offset is None for one in replayed):
+    _print_outcomes(asyncio.run(replaying.replay_all(settings, publisher, numbers, reason=reason)), as_json=as_json)
+
+
+def _drop(
+    settings: Settings, numbers: list[int] | None, reason: str | None, because: str | None, *, as_json: bool
+) -> None:
+    """Delete dead letters, and exit with 1 if one was not deleted."""
+    why = reason_given(because)
+    dropped = dropping.drop_all(settings, numbers, why=why, by=pushed_by(), reason=reason)
+    _print_outcomes(asyncio.run(dropped), as_json=as_json)
+
+
+def _print_outcomes(outcomes: Sequence[replaying.Outcome], *, as_json: bool) -> None:
+    """Print what became of dead letters, and exit with 1 if one of them is not as wanted."""
+    replaying.print_json(outcomes) if as_json else replaying.print_readable(outcomes, Console(highlight=False))
+    if not outcomes:
+        print("There are no such dead letters", file=sys.stderr)
+    if not all(one.is_done for one in outcomes):
         raise typer.Exit(1)
 
 
@@ -407,10 +440,12 @@ def setup(
     ] = None,
     no_builtin: Annotated[bool, typer.Option("--no-builtin", help="Do not push the built-in fragments.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the broker.")] = 60.0,
+    data: Data = DATA,
 ) -> None:
     """Create the stream and the catalogue, or bring them up to date. Run it once per deployment, before the services.
 
-    Needs `BEACONFIRE_NATS_URL`, `BEACONFIRE_NATS_USER` (`setup`) and `BEACONFIRE_NATS_PASSWORD`.
+    The broker is that of `BEACONFIRE_NATS_URL` (user `setup`) if it is set, otherwise that of the running
+    `beaconfire up`.
     """
     for kind in root or []:
         if not is_id(kind) or is_reserved(kind):
@@ -418,7 +453,7 @@ def setup(
     sources = read_sources(catalogue_files or [])
     check_sources(sources)
     declaring = declare(
-        read_settings(Settings),
+        as_user("setup", DataFolder(data)),
         replicas=replicas,
         timeout_s=timeout,
         builtin=not no_builtin,
@@ -442,7 +477,12 @@ def doctor(
         ),
     ] = None,
     service: Annotated[
-        list[str] | None, typer.Option(help="URL of a service, to check its `/readyz`. Can be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--service-ops",
+            "--service",
+            help="URL of a service's operations port, to check its `/readyz`. Can be repeated.",
+        ),
     ] = None,
     env_file: Annotated[
         Path | None, typer.Option(help="The deployment's `.env`, to check what each broker user may do.")
@@ -529,6 +569,7 @@ def _deployment(
         publishers,
         monitoring or [url for url in (running.monitoring_url,) if url],
         services or list(running.ops_urls.values()),
+        {url: name for name, url in running.ops_urls.items()},
         migrating.databases_of(folder.path),
         [running.address],
     )
@@ -692,8 +733,10 @@ def outbox(
     ] = None,
     resend_all: Annotated[bool, typer.Option("--resend-all", help="Send every refused event again.")] = False,
     drop: Annotated[
-        list[str] | None, typer.Option(metavar="EVENT", help="Delete the refused event with this id. Can be repeated.")
+        list[str] | None,
+        typer.Option(metavar="EVENT", help="Delete the refused event with this id. Needs --because. Can be repeated."),
     ] = None,
+    because: Because = None,
     database_url: Annotated[
         str | None,
         typer.Option(help="URL of the database. Default: BEACONFIRE_DATABASE_URL, or else that of `beaconfire up`."),
@@ -701,7 +744,7 @@ def outbox(
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Show events that wait for the broker, and events that the broker refused. Send refused events again.
+    """Show events that wait for the broker, and events that it refused. Send refused events again, or drop them.
 
     The service that runs on the database sends them within two seconds, at the end of the stream.
     """
@@ -709,7 +752,7 @@ def outbox(
     if resend or resend_all:
         print(f"{outboxes.send_again(*where, None if resend_all else resend)} will be sent again")
     if drop:
-        print(f"{outboxes.drop(*where, drop)} deleted")
+        print(f"{outboxes.drop(*where, drop, why=reason_given(because), by=pushed_by())} deleted")
     if not (resend or resend_all or drop):
         seen = outboxes.look(*where)
         outboxes.print_json(seen) if as_json else outboxes.print_readable(seen, Console(highlight=False))

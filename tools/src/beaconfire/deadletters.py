@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC
@@ -105,10 +105,10 @@ def print_json(letter: Letter) -> None:
 
 
 def print_readable(letter: Letter) -> None:
-    """Print time, reason and place in one line, the details in the next, then the beginning of the body."""
+    """Print number, time, reason and place in one line, the details in the next, then the beginning of the body."""
     console = Console(highlight=False)
     where = f"offset {letter.offset}" if letter.offset is not None else "ephemeral"
-    head = Text(f"{letter.time}  ", style="dim")
+    head = Text(f"{letter.number}  ", style="bold").append(f"{letter.time}  ", style="dim")
     head.append(letter.reason, style="bold red").append(f"  {printable(letter.subject)}", style="bold")
     head.append(f"  {where}, {letter.bytes} bytes", style="dim")
     console.print(head, soft_wrap=True)
@@ -137,6 +137,42 @@ async def there(nc: Client, reason: str | None, *, after: int = 0) -> AsyncItera
             for message in await letters.fetch(min(BATCH, pending), timeout=TIMEOUT_S):
                 pending = message.metadata.num_pending
                 yield message
+
+
+async def _chosen(nc: Client, numbers: Iterable[int]) -> AsyncIterator[Msg]:
+    """Yield the letters that have these numbers, in order."""
+    for number in numbers:
+        async with consumer(nc, None, after=number - 1) as (letters, pending):
+            for message in await letters.fetch(1, timeout=WAIT_S) if pending else ():
+                if message.metadata.sequence.stream == number:
+                    yield message
+
+
+async def batches(
+    nc: Client, wanted: Sequence[int] | None, reason: str | None, after: int
+) -> AsyncIterator[Sequence[Msg]]:
+    """Yield the letters with these numbers, in order, `BATCH` at a time. None means all, or all with this reason."""
+    batch: list[Msg] = []
+    async for message in there(nc, reason, after=after) if wanted is None else _chosen(nc, wanted):
+        batch.append(message)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+async def delete(nc: Client, number: int) -> str | None:
+    """Delete a letter. Return why that failed, or None."""
+    request = json.dumps({"seq": number, "no_erase": True}).encode()
+    try:
+        answer = await nc.request(f"$JS.API.STREAM.MSG.DELETE.{broker.DEADLETTERS}", request, timeout=WAIT_S)
+    except PublishDenied:
+        return "the broker user may not delete dead letters: reload the broker with the configuration of this version"
+    except nats.errors.Error as error:
+        return f"the broker did not answer ({type(error).__name__}): try again"
+    refused = json.loads(answer.data).get("error")
+    return f"the broker refused it: {refused.get('description')}" if refused else None
 
 
 async def _new(nc: Client, reason: str | None, after: int) -> AsyncIterator[Msg]:

@@ -19,6 +19,7 @@ from beaconfire_kit.broker import (
     STREAM_SUBJECTS,
     epoch_of,
 )
+from beaconfire_kit.catalogue_store import KV_STREAM
 from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.progress import STUCK_S
 from beaconfire_kit.relay import STALE_S
@@ -57,6 +58,9 @@ class Check:
     verdict: Verdict
     found: str
     advice: str = ""
+    service: str = ""
+    """Of a service: how it is called. `name` is its URL."""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Readiness:
     warnings: tuple[str, ...] = ()
     version: str = ""
     """Empty on public ports, which do not tell it."""
+    service: str = ""
+    """What it is called."""
     skew_s: float | None = None
     """How far its clock is ahead of this machine's, to about a second."""
 
@@ -103,6 +109,8 @@ class Facts:
     deadletters: Mapping[str, Any] | None = None
     buckets: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     """STREAM.INFO of the gateways' buckets, by name. Empty if there is no such bucket, None if it was not seen."""
+    catalogue_bucket: Mapping[str, Any] | None = None
+    """STREAM.INFO of the catalogue's bucket."""
     consumers: tuple[Mapping[str, Any], ...] | None = None
     account: Mapping[str, Any] | None = None
     varz: tuple[Mapping[str, Any], ...] = ()
@@ -350,8 +358,8 @@ def _cluster(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
     if replicas > 1 or facts.server.get("cluster"):
         yield _leader("stream leader", cluster.get("leader"), "events wait in the outbox until a majority is back")
         yield _meta_leader(facts)
-    for replica in cluster.get("replicas") or ():
-        yield _replica(replica)
+    for server, copies in sorted(_copies(facts, info).items()):
+        yield _replica(server, copies)
 
 
 def _replicas(replicas: int, facts: Facts) -> Check:
@@ -379,14 +387,27 @@ def _meta_leader(facts: Facts) -> Check:
     return _leader("meta leader", next(filter(None, named), "there is one"), "")
 
 
-def _replica(replica: Mapping[str, Any]) -> Check:
-    name, lag = f"replica {replica.get('name')}", int(replica.get("lag", 0))
-    if replica.get("offline"):
+def _copies(facts: Facts, info: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Return the copies that each server holds, by stream. The leader of a stream is not among them."""
+    streams = {STREAM: info, DEADLETTERS: facts.deadletters, KV_STREAM: facts.catalogue_bucket}
+    streams |= {BUCKETS[name].stream: bucket for name, bucket in facts.buckets.items()}
+    copies: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for stream, one in streams.items():
+        for replica in ((one or {}).get("cluster") or {}).get("replicas") or ():
+            copies.setdefault(str(replica.get("name")), {})[stream] = replica
+    return copies
+
+
+def _replica(server: str, copies: Mapping[str, Mapping[str, Any]]) -> Check:
+    name = f"replica {server}"
+    if any(one.get("offline") for one in copies.values()):
         return Check("cluster", name, "wrong", "offline", "start it: if one more is lost, nothing is stored")
-    if not replica.get("current"):
+    late = {stream: int(one.get("lag", 0)) for stream, one in copies.items() if not one.get("current")}
+    if late:
+        found = ", ".join(f"{stream} is {lag:,} behind" for stream, lag in late.items())
         advice = "read its log and check its disk. It catches up automatically once it can"
-        return Check("cluster", name, "wrong", f"not current, {lag:,} behind", advice)
-    return Check("cluster", name, "ok", "current")
+        return Check("cluster", name, "wrong", f"not current: {found}", advice)
+    return Check("cluster", name, "ok", f"current in {', '.join(copies)}")
 
 
 def _consumers(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
@@ -470,14 +491,15 @@ def _buckets(facts: Facts) -> Iterator[Check]:
 
 def _services(facts: Facts) -> Iterator[Check]:
     if not facts.services:
-        advice = "give each of them with `--service http://gateway:8080`"
+        advice = "give each of them with `--service-ops http://gateway:9090`"
         yield Check("services", "readiness", "unseen", "no service was given", advice)
     for one in facts.services:
         verdict: Verdict = "ok" if one.ready else "wrong"
-        yield Check("services", one.url, verdict, one.said, "" if one.ready else "read its log")
+        advice = "" if one.ready else "read its log"
+        yield Check("services", one.url, verdict, one.said, advice, one.service, one.version)
         for warning in one.warnings:
             found, _, advice = warning.partition(": ")
-            yield Check("services", one.url, "warning", found, advice)
+            yield Check("services", one.url, "warning", found, advice, one.service, one.version)
 
 
 def _outboxes(facts: Facts) -> Iterator[Check]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,6 +78,8 @@ class Deployment:
     """URLs of the monitoring ports of the broker's servers."""
     services: Sequence[str] = ()
     """URLs of services whose `/readyz` is asked."""
+    service_names: Mapping[str, str] = field(default_factory=dict)
+    """What services are called, by URL, if that is known. Otherwise they say it themselves."""
     databases: Mapping[str, str] = field(default_factory=dict)
     """URLs of databases whose outboxes are checked, by service."""
     doors: Sequence[str] = ()
@@ -193,22 +196,55 @@ MARKS: Mapping[Verdict, tuple[str, str]] = {
 
 
 def print_readable(checks: Sequence[Check], console: Console) -> None:
-    """Print a line for each check, grouped by part, with what to change below it. Then print the counts."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(width=2)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    part = ""
-    for check in checks:
-        if check.part != part:
-            part = check.part
-            table.add_row("", "")
-            table.add_row("", Text(part, "bold"))
-        mark, style = MARKS[check.verdict]
-        table.add_row(Text(f" {mark}", style), Text(check.name), _words(check, style))
-    console.print(table)
+    """Print a line for each check, grouped by part, with what to change below it. Then print the counts.
+
+    Services have a table of their own, with their names, addresses and versions.
+    """
+    named = [check for check in checks if not check.service]
+    names = max((len(check.name) for check in named), default=0)
+    for part, group in groupby(checks, key=lambda check: check.part):
+        console.print()
+        console.print(Text(f"    {part}", "bold"))
+        of_part = list(group)
+        services = [check for check in of_part if check.service]
+        others = [check for check in of_part if not check.service]
+        if services:
+            console.print(_services(services))
+        if others:
+            console.print(_lines(others, names))
     console.print()
     console.print(_sum(checks))
+
+
+def _lines(checks: Sequence[Check], names: int) -> Table:
+    table = _grid()
+    table.add_column(no_wrap=True, min_width=names)
+    table.add_column(overflow="fold")
+    for check in checks:
+        mark, style = MARKS[check.verdict]
+        table.add_row(Text(f" {mark}", style), Text(check.name), _words(check, style))
+    return table
+
+
+def _services(checks: Sequence[Check]) -> Table:
+    """Return a table of services. Further lines of a service, its warnings, have neither name nor address."""
+    table = _grid()
+    for _ in ("name", "address", "version"):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    before = ""
+    for check in checks:
+        mark, style = MARKS[check.verdict]
+        where = (check.service, check.name, check.version) if check.name != before else ("", "", "")
+        table.add_row(Text(f" {mark}", style), *(Text(one) for one in where), _words(check, style))
+        before = check.name
+    return table
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=2)
+    return table
 
 
 def _words(check: Check, style: str) -> Text:
@@ -359,9 +395,10 @@ async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSess
     seen, settings = _Seen(), deployment.settings
     began = time.time()
     # All at once: if no majority is left, each of them waits for its whole timeout.
-    stream, deadletters, consumers, account, *buckets = await asyncio.gather(
+    stream, deadletters, catalogue_bucket, consumers, account, *buckets = await asyncio.gather(
         seen.get("stream", asked.ask(f"STREAM.INFO.{STREAM}", {"subjects_filter": ANCHOR})),
         seen.get("deadletters", asked.ask(f"STREAM.INFO.{DEADLETTERS}")),
+        seen.get("catalogue bucket", asked.ask(f"STREAM.INFO.{KV_STREAM}")),
         seen.get("consumers", _consumers(asked)),
         seen.get("account", asked.ask("INFO")),
         *(seen.get(f"bucket {name}", asked.ask(f"STREAM.INFO.{one.stream}")) for name, one in BUCKETS.items()),
@@ -381,13 +418,14 @@ async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSess
         stream=_found(stream, "stream", seen),
         stores=stores,
         deadletters=_found(deadletters, "deadletters", seen),
+        catalogue_bucket=_found(catalogue_bucket, "catalogue bucket", seen),
         buckets={name: _found(answer, f"bucket {name}", seen) for name, answer in zip(BUCKETS, buckets, strict=True)},
         consumers=consumers,
         account=_found(account, "account", seen),
         varz=tuple(page for page in pages if page is not None),
         open_to_all=not server_info(asked.nc).get("auth_required", False),
         logins=await look_at_logins(partial(_ask_as, settings), deployment.passwords, deployment.publishers, roots),
-        services=tuple(await asyncio.gather(*(_readiness(http, url) for url in deployment.services))),
+        services=tuple(await asyncio.gather(*(_readiness(http, url, deployment) for url in deployment.services))),
         outboxes=tuple([box for box in boxes if box is not None]),
         unseen=seen.why,
         stuck_s=deployment.stuck_s,
@@ -462,20 +500,22 @@ async def _ask_as(settings: Settings, user: str, password: str) -> Permissions:
         raise CannotAsk(str(error) or type(error).__name__) from None
 
 
-async def _readiness(http: aiohttp.ClientSession, url: str) -> Readiness:
-    began = time.time()
+async def _readiness(http: aiohttp.ClientSession, url: str, deployment: Deployment) -> Readiness:
+    began, name = time.time(), deployment.service_names.get(url, "")
+    known = name or urlsplit(url).hostname or url
     try:
         answer = await ask(http, f"{url.rstrip('/')}/readyz", max_bytes=MAX_PAGE_BYTES, timeout_s=HTTP_S)
     except FetchFailed as error:
-        return Readiness(url, ready=False, said=f"does not answer ({error})")
+        return Readiness(url, ready=False, said=f"does not answer ({error})", service=known)
     try:
         answered = json.loads(answer.body)
         said, warnings = str(answered["status"]), tuple(str(one) for one in answered.get("warnings", ()))
-        version = str(answered.get("version", ""))
+        version, service = str(answered.get("version", "")), str(answered.get("service", ""))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Readiness(url, ready=False, said=f"answered {answer.status} and is not a Beaconfire service")
+        said = f"answered {answer.status} and is not a Beaconfire service"
+        return Readiness(url, ready=False, said=said, service=known)
     skew_s = _skew_of(answer.date, (began + time.time()) / 2)
-    return Readiness(url, answer.status == 200, said, warnings, version, skew_s)
+    return Readiness(url, answer.status == 200, said, warnings, version, name or service or known, skew_s)
 
 
 def _skew_of(date: str, asked_at: float) -> float | None:

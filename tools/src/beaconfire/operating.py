@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from rich.table import Table
 
@@ -30,6 +31,14 @@ class AuthOperator:
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return call(method, f"{self.url.rstrip('/')}/api/v1/auth/{path}", body, token=self.token)
+
+
+def user_id_of(name: str, folder: DataFolder, url: str | None, token: str | None) -> str:
+    """Return the id of a user who is named by id or by e-mail address. Only for an address is auth asked."""
+    if "@" not in name:
+        return name
+    found = auth_operator(folder, url, token).get(f"users/{quote(name, safe='')}")
+    return str(found["user"]["userId"])
 
 
 def auth_operator(folder: DataFolder, url: str | None, token: str | None) -> AuthOperator:

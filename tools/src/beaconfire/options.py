@@ -40,7 +40,17 @@ OperatorToken = Annotated[
         help="The operator token of auth and the gateways. Default: that of the running `beaconfire up`.",
     ),
 ]
+Because = Annotated[str | None, typer.Option(metavar="TEXT", help="Why you delete this. It is logged, with your name.")]
+MAX_WHY = 200
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def reason_given(because: str | None) -> str:
+    """Return why something is deleted. Raises BadParameter if that is missing or too long."""
+    why = (because or "").strip()
+    if not 0 < len(why) <= MAX_WHY:
+        raise typer.BadParameter(f"say why, in 1 to {MAX_WHY} characters", param_hint="--because")
+    return why
 
 
 def has_broker_settings() -> bool:

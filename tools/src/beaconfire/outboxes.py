@@ -22,7 +22,7 @@ from beaconfire.tables import listing, print_table
 from beaconfire_auth.store import OUTBOX as AUTH
 from beaconfire_demo.tracker.store import OUTBOX as TRACKER
 from beaconfire_demo.workspace.store import OUTBOX as WORKSPACE
-from beaconfire_kit import outbox_table
+from beaconfire_kit import logs, outbox_table
 from beaconfire_kit.database import Database, DatabaseAway, cause
 from beaconfire_kit.lease import Holder
 from beaconfire_kit.outbox_answers import EVENTS_PATH
@@ -30,6 +30,8 @@ from beaconfire_kit.outbox_table import Refused, WaitingRoot, Written
 from beaconfire_publisher.store import OUTBOX as PUBLISHER
 
 OUTBOXES = {"auth": AUTH, "publisher": PUBLISHER, "workspace": WORKSPACE, "tracker": TRACKER}
+
+log = logs.get(__name__)
 
 T = TypeVar("T")
 
@@ -116,13 +118,16 @@ def send_again(service: str | None, url: str | None, folder: Path, event_ids: Se
     return _change(_wheres(service, url, folder), work)
 
 
-def drop(service: str | None, url: str | None, folder: Path, event_ids: Sequence[str]) -> int:
-    """Delete refused events for good. Return how many. Raises CannotLook."""
+def drop(service: str | None, url: str | None, folder: Path, event_ids: Sequence[str], *, why: str, by: str) -> int:
+    """Delete refused events for good, and log `why`, and `by` which operator. Return how many. Raises CannotLook."""
 
     async def work(tx: AsyncConnection, name: str) -> int:
         return await outbox_table.drop(tx, OUTBOXES[name], event_ids)
 
-    return _change(_wheres(service, url, folder), work)
+    dropped = _change(_wheres(service, url, folder), work)
+    if dropped:
+        log.info("an operator dropped refused events", events=[*event_ids], dropped=dropped, why=why, by=by)
+    return dropped
 
 
 def print_json(seen: Sequence[Seen]) -> None:

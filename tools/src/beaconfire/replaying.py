@@ -7,39 +7,35 @@ messages are looked up in the stream. A letter that was replayed is deleted.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from rich.console import Console
 
 from beaconfire.broker_users import PUBLISHER
-from beaconfire.deadletters import CannotRead, Letter, connected, consumer, explaining, no_answer, there
+from beaconfire.deadletters import CannotRead, Letter, batches, connected, delete, explaining, no_answer
 from beaconfire.publishing import newest_catalogue
 from beaconfire.tables import listing, print_table
 from beaconfire_kit import broker, logs, lookup
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.reading import ReadFailed
-from beaconfire_kit.seams.nats_connection import PublishDenied
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.subjects import InvalidSubject, is_membership, parse_subject
 
 log = logs.get(__name__)
 
 TIMEOUT_S = 60.0
-BATCH = 100
-"""Letters whose earlier replays are looked up together."""
 MAX_AT_ONCE = 1_000
 """Letters that one call looks at, the oldest first."""
-API_TIMEOUT_S = 5.0
 AGAIN_AFTER_S = 0.2
 GONE = "there is no such dead letter any more"
 
-Result = Literal["replayed", "already_replayed", "still_invalid", "not_replayable", "refused"]
+Result = Literal["replayed", "already_replayed", "still_invalid", "not_replayable", "refused", "dropped", "gone"]
+DONE: frozenset[Result] = frozenset({"replayed", "already_replayed", "dropped"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +48,16 @@ class Outcome:
     offset: int | None
     """Where the event is now, if it was replayed."""
     why: str
-    """Why it was not replayed, or empty."""
+    """Why not, or empty."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was replayed or dropped, as the operator wants."""
+        return self.result in DONE
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class Handled:
     """What became of the letters, the oldest first."""
 
     outcomes: Sequence[Outcome]
@@ -66,7 +67,7 @@ class Replayed:
 
 async def replay(
     settings: Settings, publisher: Settings, numbers: Sequence[int] | None, *, reason: str | None = None, after: int = 0
-) -> Replayed:
+) -> Handled:
     """Replay the dead letters with these numbers. None means all of them, or all with this reason.
 
     `settings` read and delete dead letters (the broker user `operator`), and `publisher` publishes. `after` continues
@@ -78,14 +79,14 @@ async def replay(
         async with asyncio.timeout(TIMEOUT_S), connected(settings) as reader, connected(publisher) as sender:
             replayer = _Replayer(reader, sender, await newest_catalogue(sender))
             with explaining(settings):
-                async for batch in _batches(reader, wanted, reason, after):
+                async for batch in batches(reader, wanted, reason, after):
                     outcomes += await replayer.replay(batch)
                     if len(outcomes) >= MAX_AT_ONCE:
-                        return Replayed(outcomes, more_after=outcomes[-1].number)
+                        return Handled(outcomes, more_after=outcomes[-1].number)
     except TimeoutError:
         raise CannotRead(no_answer(settings)) from None
     missing = sorted(set(wanted or ()) - {one.number for one in outcomes})
-    return Replayed([*outcomes, *(_not(number, "", "not_replayable", GONE) for number in missing)])
+    return Handled([*outcomes, *(_not(number, "", "gone", GONE) for number in missing)])
 
 
 async def replay_all(
@@ -113,29 +114,6 @@ def print_readable(outcomes: Sequence[Outcome], console: Console) -> None:
     ]
     if rows:
         print_table(listing(["letter", "subject", "result", ""], rows, whole=["letter"]), console)
-
-
-async def _chosen(nc: Client, numbers: Iterable[int]) -> AsyncIterator[Msg]:
-    """Yield the letters that have these numbers, in order."""
-    for number in numbers:
-        async with consumer(nc, None, after=number - 1) as (letters, pending):
-            for message in await letters.fetch(1, timeout=API_TIMEOUT_S) if pending else ():
-                if message.metadata.sequence.stream == number:
-                    yield message
-
-
-async def _batches(
-    nc: Client, wanted: Sequence[int] | None, reason: str | None, after: int
-) -> AsyncIterator[Sequence[Msg]]:
-    """Yield the letters, in order, `BATCH` at a time."""
-    batch: list[Msg] = []
-    async for message in there(nc, reason, after=after) if wanted is None else _chosen(nc, wanted):
-        batch.append(message)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 class _Replayer:
@@ -179,17 +157,9 @@ class _Replayer:
             except broker.BrokerRefused as error:
                 return _not(letter.number, letter.subject, "refused", str(error))
             log.info("an operator replayed a dead letter", number=letter.number, subject=letter.subject, offset=offset)
-        await self._delete(letter.number)
+        if (why := await delete(self._reader, letter.number)) is not None:  # a later replay finds that it is stored
+            log.warning("a replayed dead letter could not be deleted", number=letter.number, why=why)
         return Outcome(letter.number, letter.subject, result, offset, "")
-
-    async def _delete(self, number: int) -> None:
-        """Delete a letter that was replayed. If that fails, a later replay finds that the event is stored."""
-        request = json.dumps({"seq": number, "no_erase": True}).encode()
-        subject = f"$JS.API.STREAM.MSG.DELETE.{broker.DEADLETTERS}"
-        try:
-            await self._reader.request(subject, request, timeout=API_TIMEOUT_S)
-        except (PublishDenied, nats.errors.Error) as error:
-            log.warning("a replayed dead letter could not be deleted", number=number, error=type(error).__name__)
 
 
 def why_never(message: Msg) -> str | None:

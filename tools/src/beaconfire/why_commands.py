@@ -22,7 +22,7 @@ from beaconfire.gateways import GatewayOps, addresses_of, ask_all
 from beaconfire.investigation import LOOK_BACK, Deployment, investigate
 from beaconfire.listening import printable
 from beaconfire.migrate import databases_of
-from beaconfire.operating import auth_operator
+from beaconfire.operating import auth_operator, user_id_of
 from beaconfire.options import DATA, AsJson, AuthOps, Data, OperatorToken, as_user, has_broker_settings
 from beaconfire.tables import listing, print_table
 from beaconfire.why import EXIT_CODES, Answer, Step, describe, explain
@@ -159,7 +159,7 @@ def sessions(
     """List connected sessions: who, over which transport, in how many rooms, and how far behind."""
     query: list[tuple[str, str]] = [("limit", str(limit)), *(("room", one) for one in room or [])]
     if user is not None:
-        query.append(("user", _user_id(user, auth_ops, operator_token, data)))
+        query.append(("user", user_id_of(user, DataFolder(data), auth_ops, operator_token)))
     urls = [one for one in addresses_of(gateway_ops, data) if gateway is None or gateway in one]
     answers = ask_all(urls, lambda url: call("GET", f"{url}/api/v1/ws/sessions?{urlencode(query)}"))
     found = [{**one, "gateway": url} for url, answer in answers.items() for one in answer["sessions"]]
@@ -199,21 +199,13 @@ def tail(
     """
     query = [("room", one) for one in room or []] + [("type", one) for one in type_ or []]
     if user is not None:
-        query.append(("user", _user_id(user, auth_ops, operator_token, data)))
+        query.append(("user", user_id_of(user, DataFolder(data), auth_ops, operator_token)))
     printer = tailing.print_json if as_json else tailing.print_readable
     token = _token(operator_token, DataFolder(data))
     asyncio.run(tailing.tail(addresses_of(gateway_ops, data), query, token, printer))
 
 
 # Where to look.
-
-
-def _user_id(name: str, auth_ops: str | None, token: str | None, data: Path) -> str:
-    """Return the id of a user who is named by id or by e-mail address. Only for an address is auth asked."""
-    if "@" not in name:
-        return name
-    found = auth_operator(DataFolder(data), auth_ops, token).get(f"users/{quote(name, safe='')}")
-    return str(found["user"]["userId"])
 
 
 def _deployment(

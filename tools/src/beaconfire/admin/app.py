@@ -15,7 +15,7 @@ from beaconfire.admin.settings import Settings
 from beaconfire.admin.stream import Stream
 from beaconfire.admin.watching import EVERY_S, Watch
 from beaconfire_gateway.process.static_files import add_static_files
-from beaconfire_kit.web import application
+from beaconfire_kit.web import SERVICE, application
 
 PAGE = Path(__file__).parent / "page"
 SHARED = Path(str(files(beaconfire_demo))) / "page"
@@ -30,6 +30,7 @@ def build(settings: Settings, *, every_s: float = EVERY_S) -> web.Application:
     services, stream = Services(settings), Stream(settings)
     watch = Watch(services, stream, every_s=every_s)
     app = application(settings, ready=lambda: None)
+    app[SERVICE] = "admin"
     app.middlewares.append(Operators(settings).guard)
     app.add_routes(Calls(settings, services, stream, watch).routes())
     add_static_files(app, (PAGE, SHARED))

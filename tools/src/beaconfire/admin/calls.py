@@ -9,7 +9,7 @@
 | `POST sessions/ID/disconnect`, `POST sessions/ID/reset-limits` | |
 | `POST reset-limits?user=` | |
 | `GET letters` | the newest dead letters |
-| `POST letters/replay` | what became of each |
+| `POST letters/replay`, `POST letters/drop` | what became of each |
 | `GET outboxes` | what waits in each outbox, and what was refused |
 | `GET keys` | signing keys and service tokens, without anything secret |
 | `GET tail?room=&type=&user=&after=` | a line of JSON for each event, until one side ends it |
@@ -27,7 +27,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 from aiohttp import web
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, StringConstraints
 
 from beaconfire.admin.operators import API, ROLE
 from beaconfire.admin.services import Answers, Services, refusal
@@ -36,11 +36,14 @@ from beaconfire.admin.stream import Stream
 from beaconfire.admin.watching import Watch
 from beaconfire.broker_users import PUBLISHER
 from beaconfire.deadletters import CannotRead
+from beaconfire.dropping import drop
+from beaconfire.options import MAX_WHY
 from beaconfire.publishing import CannotPublish
-from beaconfire.replaying import MAX_AT_ONCE, replay
+from beaconfire.replaying import MAX_AT_ONCE, Handled, replay
 from beaconfire_kit import errors
 from beaconfire_kit.catalogue_store import CatalogueError
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.key_value import BucketMissing
 from beaconfire_kit.models import Body
 from beaconfire_kit.outbox_answers import PATH as OUTBOX
@@ -61,6 +64,12 @@ class WantedReplay(Body):
     after: Annotated[int, Field(ge=0)] = 0
 
 
+class WantedDrop(WantedReplay):
+    """Which dead letters to delete, and why."""
+
+    why: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_WHY)]
+
+
 class Calls:
     """The handlers."""
 
@@ -69,6 +78,7 @@ class Calls:
         self._services = services
         self._stream = stream
         self._watch = watch
+        self._addresses = ClientAddresses(settings)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -81,6 +91,7 @@ class Calls:
             web.post(f"{API}reset-limits", self.reset_user),
             web.get(f"{API}letters", self.letters),
             web.post(f"{API}letters/replay", self.replay),
+            web.post(f"{API}letters/drop", self.drop),
             web.get(f"{API}outboxes", self.outboxes),
             web.get(f"{API}keys", self.keys),
             web.get(f"{API}tail", self.tail),
@@ -159,8 +170,19 @@ class Calls:
             done = await replay(self._settings, publisher, wanted.numbers, reason=wanted.reason, after=wanted.after)
         except (CannotRead, CannotPublish, CatalogueError, BucketMissing) as error:
             raise BeaconfireError(errors.UNAVAILABLE, str(error)) from None
-        outcomes = [asdict(one) for one in done.outcomes]
-        return json_answer({"outcomes": outcomes, "moreAfter": done.more_after})
+        return _handled(done)
+
+    async def drop(self, request: web.Request) -> web.Response:
+        """Delete dead letters. The log says which, why, and from which address the operator did it."""
+        wanted = await read_body(request, WantedDrop)
+        by = f"admin page, {self._addresses.of(request)}"
+        try:
+            done = await drop(
+                self._settings, wanted.numbers, why=wanted.why, by=by, reason=wanted.reason, after=wanted.after
+            )
+        except CannotRead as error:
+            raise BeaconfireError(errors.UNAVAILABLE, str(error)) from None
+        return _handled(done)
 
     async def outboxes(self, _request: web.Request) -> web.Response:
         """Answer with every outbox. Processes of one service have the same, so one of them is enough."""
@@ -226,6 +248,10 @@ async def _pass_on(request: web.Request, answer: aiohttp.ClientResponse) -> web.
         async for piece in answer.content.iter_any():
             await response.write(piece)
     return response
+
+
+def _handled(done: Handled) -> web.Response:
+    return json_answer({"outcomes": [asdict(one) for one in done.outcomes], "moreAfter": done.more_after})
 
 
 def _asked(request: web.Request, *names: str) -> dict[str, str]:

@@ -17,9 +17,9 @@ from beaconfire_kit.serving import serve
 from beaconfire_kit.settings import read_settings
 
 
-def run(folder: DataFolder, *, port: int | None, console: Console) -> None:
+def run(folder: DataFolder, *, host: str | None, port: int | None, console: Console) -> None:
     """Run the page until SIGTERM or SIGINT. Raises DataFolderUnusable."""
-    chosen = {} if port is None else {"port": port}
+    chosen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     if has_broker_settings():
         settings = read_settings(Settings, **chosen)
         logs.configure("admin", level=settings.log_level, format=settings.log_format)

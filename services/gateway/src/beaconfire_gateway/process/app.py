@@ -65,7 +65,7 @@ from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.operator_tokens import OperatorToken
 from beaconfire_kit.seams.nats_direct import DirectClient
 from beaconfire_kit.verifier import Verifier
-from beaconfire_kit.web import CROSS_ORIGIN, DRAIN, FINISH_S, FOR_OPERATORS, application
+from beaconfire_kit.web import CROSS_ORIGIN, DRAIN, FINISH_S, FOR_OPERATORS, SERVICE, application
 
 log = logs.get(__name__)
 
@@ -108,6 +108,7 @@ def build(
     """
     process = _Process(settings, on_fatal, worker, tuning or Tuning())
     app = application(settings, ready=process.why_not_ready)
+    app[SERVICE] = "gateway"
     app[FINISH_S] = min(FINISH_REQUESTS_S, settings.stop_timeout_s)
     app[DRAIN] = process.drain
     app[CROSS_ORIGIN] = cors.RULES

@@ -92,7 +92,8 @@ class Combined:
                 says[str(number)] = str(answer.read()["status"])
         is_ready = "ready" in says.values()
         status = "ready" if is_ready else next(iter(says.values()))
-        return json_answer({"status": status, "version": VERSION, "workers": says}, status=200 if is_ready else 503)
+        body = {"status": status, "service": "gateway", "version": VERSION, "workers": says}
+        return json_answer(body, status=200 if is_ready else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         answers = await self._ask_all("/metrics")
