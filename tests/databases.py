@@ -52,7 +52,7 @@ class Postgres:
             "postgresql",
             [
                 *([*self._as_user, "--pdeathsig", "KILL"] if self._as_user else []),
-                str(_binaries() / "postgres"),
+                str(binaries() / "postgres"),
                 *("-D", str(self._data), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder)),
                 *options,
             ],
@@ -62,7 +62,7 @@ class Postgres:
     def make(self) -> None:
         """Make the cluster and start it. Superuser `beaconfire`; every other user needs a password."""
         arguments = ["-D", str(self._data), "--no-sync", "-A", "trust", "-U", "beaconfire", "-E", "UTF8", "--locale=C"]
-        command = [*self._as_user, str(_binaries() / "initdb"), *arguments]
+        command = [*self._as_user, str(binaries() / "initdb"), *arguments]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
         doors = "local all beaconfire trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         (self._data / "pg_hba.conf").write_text(doors)
@@ -246,7 +246,7 @@ async def _migrate(url: str, service: str) -> None:
         await database.close()
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     """Find PostgreSQL's programs. Debian does not put them on the PATH."""
     if (found := shutil.which("initdb")) is not None:
         return Path(found).resolve().parent

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -47,6 +48,13 @@ class Brokers:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Brokers"]:
         """Run the brokers, with the stream declared with three replicas."""
+        async with self.empty():
+            await declare_stream(self._setup, replicas=SIZE)
+            yield self
+
+    @asynccontextmanager
+    async def empty(self) -> AsyncIterator["Brokers"]:
+        """Run the brokers without any stream."""
         async with AsyncExitStack() as stack:
             for route in self.routes.values():
                 await stack.enter_async_context(route.running())
@@ -57,13 +65,19 @@ class Brokers:
             stack.callback(self._end)
             await asyncio.gather(*(asyncio.to_thread(server.start) for server in self.servers))
             self._setup = await stack.enter_async_context(connected(self, "setup"))
-            await declare_stream(self._setup, replicas=SIZE)
             yield self
 
     async def start(self, *numbers: int) -> None:
         """Start servers that were ended, and wait until all have caught up."""
         await asyncio.gather(*(asyncio.to_thread(self.servers[number].start) for number in numbers))
         await self.level()
+
+    def replace(self, number: int) -> None:
+        """Stop a server, and start another one with its name and an empty volume."""
+        server = self.servers[number]
+        server.stop()
+        shutil.rmtree(server.folder / "jetstream")
+        server.start()
 
     def thaw(self) -> None:
         for server in self.servers:

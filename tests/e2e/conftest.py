@@ -1,8 +1,9 @@
 """Run the whole set as processes, with users on its public interfaces."""
 
 import asyncio
+import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,28 @@ class Line:
 
         `body` is sent as JSON, bytes as they are.
         """
+        status, text = await self._ask(method, url, body, token, headers)
+        assert status < 300, f"{method} {url}: {status} {text}"
+        return json.loads(text) if text else None
+
+    async def _ask(
+        self, method: str, url: str, body: Any, token: str | None, headers: Mapping[str, str]
+    ) -> tuple[int, str]:
         chosen = {name.replace("_", "-"): value for name, value in headers.items()}
         if token:
             chosen["Authorization"] = f"Bearer {token}"
         sent: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
         async with self._http.request(method, url, headers=chosen, **sent) as answer:
-            text = await answer.text()
-            assert answer.status < 300, f"{method} {url}: {answer.status} {text}"
-            return await answer.json() if text else None
+            return answer.status, await answer.text()
+
+    async def patiently(self, method: str, path: str, body: Any = None, *, token: str) -> Any:
+        """Ask the publisher as clients do: again while it answers 503, with the same key."""
+        url, headers = self.services.publisher_url + path, {"Idempotency-Key": uuid.uuid4().hex}
+        while (answered := await self._ask(method, url, body, token, headers))[0] == 503:
+            pass
+        status, text = answered
+        assert status < 300, f"{method} {url}: {status} {text}"
+        return json.loads(text)
 
     async def publisher(self, method: str, path: str, body: Any = None, *, token: str, **headers: str) -> Any:
         return await self.call(method, self.services.publisher_url + path, body, token=token, **headers)
