@@ -36,11 +36,12 @@ EVENTS_HEAD = """\
 
 Written by `make generate` from `shared/src/beaconfire_kit/events/`. Do not edit.
 
-These are the events of the built-in fragments of the catalogue. `beaconfire catalogue docs` writes such a page for any
-catalogue.
+The catalogue declares all events of a deployment. These are the events that come with Beaconfire: those of the demo's
+applications, and those of auth. `beaconfire catalogue docs` writes such a page for any catalogue.
 
-Every event is one JSON message, `{"id", "type", "version", "payload", "metadata"}` (see "Publishing" in PROTOCOL.md).
-It is published on its subject, and reaches exactly the rooms that the subject names.
+Every event is one JSON message, `{"id", "type", "version", "payload", "metadata"}`
+([PROTOCOL.md](../../PROTOCOL.md#8-publishing)). It is published on its subject, and goes to exactly the rooms that the
+subject names. [PROTOCOL.md](../../PROTOCOL.md#1-words) also explains *subject*, *room* and *root*.
 
 A field marked *optional* may be missing. An *id* matches `[A-Za-z0-9_-]{1,64}`. A *time* is ISO 8601 with a UTC offset.
 

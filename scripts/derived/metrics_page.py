@@ -10,26 +10,34 @@ HEAD = """\
 
 Written by `make generate` from the modules that declare the metrics. Do not edit.
 
-Every service answers `GET /metrics` on its operations port in Prometheus' text format. Besides the metrics below, there
-are those of the Python process (`process_resident_memory_bytes`, `process_cpu_seconds_total`, …). A gateway with
-several workers adds the label `worker` to each metric.
+Every service answers `GET /metrics` on its operations port (`BEACONFIRE_OPS_PORT`), in Prometheus' text format. Besides
+the metrics below, there are those of the Python process (`process_resident_memory_bytes`, `process_cpu_seconds_total`,
+…). A gateway with several workers adds the label `worker` to each metric.
+
+[PROTOCOL.md](../../PROTOCOL.md#1-words) explains words such as *stream*, *offset* and *root*. The *outbox* is the table
+from which a service sends its events to the broker. The label `transport` says how clients connect (WebSocket,
+server-sent events or long polling), and `dialect` which protocol they speak.
 
 `deploy/alerts` has alert rules, and `deploy/grafana` has a dashboard
 ([how to use them](../howto/operate.md#watch-it-with-prometheus-and-grafana)).
 """
 PARTS = {
-    "gateway": ("Gateway", "Of each gateway process."),
-    "outbox": ("Outbox", "Of services that commit events to an outbox: publisher, auth, and your own services."),
-    "http": ("HTTP", "Of every service."),
-    "auth": ("Auth", "Of the auth service."),
-    "publisher": ("Publisher", "Of the publisher."),
-    "tokens": ("Tokens", "Of every service that verifies tokens."),
-    "jwks": ("Public keys", "Of every service that verifies tokens."),
-    "broker": ("Broker client", "Of every service."),
-    "consumer": ("Consumers", "Of services that read the stream with a durable consumer."),
-    "database": ("Database", "Of services with a database."),
-    "rules": ("Rules engine", "Of the worker `rules-engine`."),
-    "scheduler": ("Scheduler", "Of the worker `scheduler`."),
+    "gateway": ("Gateway", "These metrics are of each gateway process."),
+    "outbox": ("Outbox", "These metrics are of services with an outbox: publisher, auth, and your own services."),
+    "http": ("HTTP", "These metrics are of every service."),
+    "auth": ("Auth", "These metrics are of auth."),
+    "publisher": ("Publisher", "These metrics are of the publisher."),
+    "tokens": ("Tokens", "These metrics are of every service that verifies tokens."),
+    "jwks": ("Public keys", "These metrics are of every service that verifies tokens."),
+    "broker": ("Broker client", "These metrics are of every service."),
+    "consumer": (
+        "Consumers",
+        "These metrics are of services that read the stream with a durable consumer: the broker keeps how far "
+        "they have read.",
+    ),
+    "database": ("Database", "These metrics are of services with a database."),
+    "rules": ("Rules engine", "These metrics are of the worker `rules-engine`."),
+    "scheduler": ("Scheduler", "These metrics are of the worker `scheduler`."),
 }
 """The title of each part that counts, and which services have its metrics."""
 
@@ -42,7 +50,8 @@ def metrics_page() -> str:
 
 def _section(title: str, services: str, metrics: Iterable[Metric]) -> str:
     rows = "".join(f"| `{one.name}` | {one.kind} | {_labels(one)} | {one.text} |\n" for one in metrics)
-    return f"## {title}\n\n{services}\n\n| metric | kind | labels | |\n|---|---|---|---|\n{rows}"
+    head = "| metric | kind | labels | what it counts or measures |\n|---|---|---|---|\n"
+    return f"## {title}\n\n{services}\n\n{head}{rows}"
 
 
 def _labels(metric: Metric) -> str:

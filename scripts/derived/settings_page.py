@@ -1,6 +1,7 @@
 """Write `docs/reference/settings.md`: the environment variables of each service."""
 
 import json
+import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -21,8 +22,8 @@ HEAD = """\
 Written by `make generate` from the `Settings` classes. Do not edit.
 
 A service reads its settings from environment variables once, when it starts. If a value is wrong, the service prints
-the variable's name and does not start. `beaconfire up` and `docker-compose.yml` set what the services need to find one
-another.
+the variable's name and does not start. `beaconfire up` and `docker-compose.yml` already set the addresses of the
+services. [PROTOCOL.md](../../PROTOCOL.md#1-words) explains words such as *broker* and *root*.
 
 A setting with `…_FILE` in its type may also come [from a file](../howto/secrets.md): `BEACONFIRE_NATS_PASSWORD_FILE`
 has the path of the file with the password.
@@ -31,10 +32,14 @@ has the path of the file with the password.
 TRACES = """\
 ## Traces
 
-Of every service. The names are OpenTelemetry's, and [trace a change](../howto/trace_a_change.md) says how to use them.
+These settings are for every service. OpenTelemetry defines their names. [Trace a change](../howto/trace_a_change.md)
+says how to use them.
 If traces are on, OpenTelemetry's library also reads its other variables, such as `OTEL_EXPORTER_OTLP_HEADERS`.
 
 """
+
+_FOLDERS = {"authorizers": "topics"}
+"""The folder of each page that a description names, if it is not `howto`."""
 
 
 def settings_page() -> str:
@@ -56,10 +61,16 @@ def _section(title: str, cls: type[Settings], *, besides: type[Settings] | None)
 
 def _table(fields: Mapping[str, FieldInfo]) -> str:
     rows = "".join(
-        f"| `{name}` | {_type(field.annotation)}{_in_file(field)} | {_default(field)} | {field.description or ''} |\n"
+        f"| `{name}` | {_type(field.annotation)}{_in_file(field)} | {_default(field)} | "
+        f"{_linked(field.description or '')} |\n"
         for name, field in fields.items()
     )
-    return f"| variable | type | default | |\n|---|---|---|---|\n{rows}"
+    return f"| variable | type | default | meaning |\n|---|---|---|---|\n{rows}"
+
+
+def _linked(text: str) -> str:
+    """Turn the name of a page into a link."""
+    return re.sub(r"\b(\w+)\.md\b", lambda page: f"[{page[0]}](../{_FOLDERS.get(page[1], 'howto')}/{page[0]})", text)
 
 
 def _in_file(field: FieldInfo) -> str:

@@ -341,9 +341,9 @@ export interface Selection {
 export type ResyncReason =
   /** The cursor belongs to another epoch of the stream, or cannot be read. The stream was created again, restored from a backup, or given a new epoch. */
   | "epoch_changed"
-  /** The stream ends below the cursor. */
+  /** The stream ends before the cursor. */
   | "ahead"
-  /** The stream no longer has every event after the cursor. Retention removed some while the client or its gateway was away, or an operator erased them. */
+  /** The stream no longer has every event after the cursor. While the client or its gateway was away, some became too old, the stream was full, or an operator erased them. */
   | "not_resumable"
   /** After a minute the session was no closer to the newest event. */
   | "too_slow";

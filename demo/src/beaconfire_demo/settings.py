@@ -24,14 +24,18 @@ class DemoPerson(BaseModel):
 class PageSettings(Settings):
     """The settings that the page is written with. Of the common ones it uses `environment`, as it is not a service."""
 
-    public_auth_url: str = Field("", description="Auth's address for the page; if empty, the page's own")
-    public_publisher_url: str = Field("", description="The publisher's address for the page; if empty, the page's own")
-    public_workspace_url: str = Field(
-        "", description="The workspace service's address for its page; if empty, the page's own"
+    public_auth_url: str = Field("", description="Auth's address for the page; if empty, the page's own address")
+    public_publisher_url: str = Field(
+        "", description="The publisher's address for the page; if empty, the page's own address"
     )
-    public_tracker_url: str = Field("", description="The tracker's address for its page; if empty, the page's own")
+    public_workspace_url: str = Field(
+        "", description="The workspace service's address for its page; if empty, the page's own address"
+    )
+    public_tracker_url: str = Field(
+        "", description="The tracker's address for its page; if empty, the page's own address"
+    )
     public_socket_url: str = Field(
-        "", description="The socket's address for the page; if empty, `ws` at the page's own"
+        "", description="The socket's address for the page; if empty, `ws` at the page's own address"
     )
     applications: Annotated[tuple[str, ...], NoDecode] = Field(
         (CAMPAIGN.name,), description="The applications to write, separated by commas; the first one is at `/`"

@@ -12,7 +12,8 @@ log = logs.get(__name__)
 
 UNREADABLE = metrics.Counter(
     "beaconfire_http_forwarded_headers_unreadable_total",
-    "Requests counted under their proxy's address because its forwarding header was unusable, by reason.",
+    "Requests that counted for their proxy's address because its header with the client's address was "
+    "unusable, by reason.",
     ["reason"],
 )
 LOG_EVERY_S = 60.0

@@ -18,7 +18,7 @@ log = logs.get(__name__)
 
 REPEATED = metrics.Counter(
     "beaconfire_database_statements_repeated_total",
-    "Statements that were run again on a fresh connection, by reason.",
+    "Database statements that were repeated on a new connection, by reason.",
     ["reason"],
 )
 

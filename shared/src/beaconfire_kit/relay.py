@@ -55,10 +55,12 @@ ROOTS = metrics.Gauge(
     "beaconfire_outbox_waiting_roots", "Roots with committed events that the broker has not acknowledged yet."
 )
 SET_ASIDE = metrics.Gauge(
-    "beaconfire_outbox_set_aside_events", "Events that the outbox keeps because the broker refused them for good."
+    "beaconfire_outbox_set_aside_events", "Events in the outbox that the broker refused, and would refuse again."
 )
 PUBLISHED = metrics.Counter("beaconfire_outbox_events_published_total", "Events that the broker acknowledged.")
-REFUSED = metrics.Counter("beaconfire_outbox_events_refused_total", "Events that the broker refused for good.")
+REFUSED = metrics.Counter(
+    "beaconfire_outbox_events_refused_total", "Events that the broker refused, and would refuse again."
+)
 FOUND = metrics.Counter(
     "beaconfire_outbox_events_already_stored_total",
     "Events that a lookup found in the stream, so they were not published again.",
@@ -70,7 +72,7 @@ STORED_AFTER = metrics.Histogram(
 )
 BATCHES = metrics.Counter(
     "beaconfire_outbox_batches_total",
-    "Atomic batches that the broker stored, or did not store, so that each event was published by itself.",
+    "Batches of events, by outcome: the broker stored the whole batch, or the events were then published one by one.",
     ["outcome"],
 )
 

@@ -34,17 +34,17 @@ class ResyncReason(StrEnum):
     )
     AHEAD = (
         "ahead",
-        "The stream ends below the cursor.",
+        "The stream ends before the cursor.",
         "Drop every offset above the new cursor.",
         "The stream was restored from a backup, or the cursor comes from another system.",
     )
     NOT_RESUMABLE = (
         "not_resumable",
-        "The stream no longer has every event after the cursor. Retention removed some while the client or its gateway "
-        "was away, or an operator erased them.",
+        "The stream no longer has every event after the cursor. While the client or its gateway was away, "
+        "some became too old, the stream was full, or an operator erased them.",
         "Nothing else.",
-        "If it happens after short absences, the stream is full. Publish fewer or smaller events, or give the stream "
-        "more room. By default it keeps 7 days or 8 GiB, whichever is less.",
+        "If it happens after short absences, the stream is full. Publish fewer or smaller events, or make the "
+        "stream larger. By default it keeps 7 days or 8 GiB, whichever is less.",
     )
     TOO_SLOW = (
         "too_slow",
@@ -95,12 +95,12 @@ class ResyncCause(StrEnum):
     HOLE_LOST_EARLIER = (
         "hole_lost_earlier",
         ResyncReason.NOT_RESUMABLE,
-        "The stream lost events that this gateway had not read yet. They lie after the cursor.",
+        "The stream lost events that this gateway had not read yet. These events are after the cursor.",
     )
     EVENTS_REMOVED = (
         "events_removed",
         ResyncReason.NOT_RESUMABLE,
-        "The stream begins after the cursor, because retention or a purge removed earlier events.",
+        "The stream begins after the cursor, because earlier events became too old or were erased.",
     )
     EVENTS_ERASED = (
         "events_erased",

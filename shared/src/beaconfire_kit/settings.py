@@ -76,7 +76,8 @@ class Settings(FileSettings):
 
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Allowed browser origins, comma-separated (https://app.example.com); its own is always allowed",
+        description="Allowed browser origins, comma-separated (https://app.example.com); the service's own origin is "
+        "always allowed",
     )
 
     outside_issuers: Annotated[tuple[OutsideIssuer, ...], NoDecode] = Field(
@@ -208,7 +209,8 @@ class BehindProxies(Settings):
     )
     forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = Field(
         "X-Forwarded-For",
-        description="The header in which these proxies name the client; clients can forge the other, which is ignored",
+        description="The header in which trusted proxies give the client's address; the other is ignored, because "
+        "clients can forge it",
     )
 
     @field_validator("trusted_proxies", mode="before")
@@ -257,7 +259,8 @@ class CreatesRoots(AsksAuth):
 
     service_token: SecretStr = Field(
         SecretStr(DEVELOPMENT_SERVICE_TOKEN),
-        description="The token for grants, up to a comma: one of auth's BEACONFIRE_GRANT_TOKENS, or an issued token",
+        description="The token with which the service creates members: one of auth's BEACONFIRE_GRANT_TOKENS, or an "
+        "issued service token. Only the part before a comma counts",
     )
 
     @property

@@ -36,7 +36,8 @@ from beaconfire_kit.subjects import InvalidSubject, is_id, is_membership, is_res
 log = logs.get(__name__)
 
 SKIPPED_KEYS = metrics.Counter(
-    "beaconfire_jwks_keys_skipped_total", "Keys of a JWKS that were skipped because they could not be read."
+    "beaconfire_jwks_keys_skipped_total",
+    "Public keys in a JWKS (a list of keys) that were skipped because they could not be read.",
 )
 
 ALGORITHM = "EdDSA"

@@ -32,13 +32,13 @@ class TraceSettings(_Switch):
         "http://localhost:4318", description="The collector's address; `/v1/traces` is appended"
     )
     exporter_otlp_traces_endpoint: OptionalHttpAddress = Field(
-        "", description="The whole address for traces, which wins over the one above"
+        "", description="The complete address for traces; if set, OTEL_EXPORTER_OTLP_ENDPOINT is ignored"
     )
     exporter_otlp_protocol: Literal["http/protobuf"] = Field(
         "http/protobuf", description="The protocol to the collector"
     )
     exporter_otlp_traces_protocol: Literal["http/protobuf"] = Field(
-        "http/protobuf", description="The same, for traces alone"
+        "http/protobuf", description="The protocol to the collector, for traces only"
     )
     traces_sampler: Literal[
         "always_on",

@@ -45,7 +45,7 @@ ANSWERS = metrics.Counter(
 )
 PAUSED = metrics.Gauge(
     "beaconfire_auth_authorizer_paused",
-    "Whether an authorizer is not asked for a while, because it does not answer, by the kind of root.",
+    "1 while auth asks an authorizer nothing because it does not answer, otherwise 0, by the kind of root.",
     ["root_kind"],
 )
 

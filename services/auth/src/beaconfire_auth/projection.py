@@ -39,12 +39,13 @@ log = logs.get(__name__)
 
 OFFSET = metrics.Gauge(
     "beaconfire_auth_projection_position",
-    "Offset of the last message of the stream that the projection of parents has read.",
+    "Offset of the last message that auth has read from the stream to learn which root each room belongs to.",
 )
 
 PASSED = metrics.Counter(
     "beaconfire_auth_projection_invalid_messages_total",
-    "Messages of the stream that the projection skipped because they were no valid event.",
+    "Messages of the stream that were no valid events, so that auth could not learn from them which root a "
+    "room belongs to.",
 )
 
 DURABLE = "auth-parents"

@@ -32,7 +32,8 @@ class Settings(BehindProxies, AnswersOperators, DatabaseSettings):
     )
     keys_secret: SecretStr = Field(
         SecretStr(DEVELOPMENT_SECRET),
-        description="Encrypts the signing keys in the database; to change it, write the new one, a comma, the old one",
+        description="Encrypts the signing keys in the database; to change it, write the new secret, a comma, the old "
+        "secret",
     )
     key_lead_s: int = Field(
         120, ge=0, le=3_600, description="Seconds for which a new signing key is published before it signs"

@@ -50,7 +50,7 @@ log = logs.get(__name__)
 
 ASKED = metrics.Counter(
     "beaconfire_publisher_sends_total",
-    "Requests to send an event to rooms and sessions, by way and result.",
+    "Requests to send an event to rooms and sessions, by way (HTTP or the broker) and result.",
     ["way", "result"],
 )
 

@@ -36,13 +36,15 @@ class WorkerSettings(DatabaseSettings):
         5,
         ge=0,
         le=100,
-        description="Share of the stream in 7 days above which one user is slowed down; 0 means no limit",
+        description="Percent of the stream that one user may fill in 7 days before it may publish less; 0 "
+        "means no limit",
     )
     root_stream_percent: float = Field(
         10,
         ge=0,
         le=100,
-        description="Share of the stream in 7 days above which one root is slowed down; 0 means no limit",
+        description="Percent of the stream that one root may fill in 7 days before it gets fewer events; 0 means no "
+        "limit",
     )
 
     def publishing_limits(self) -> PublishingLimits:

@@ -16,21 +16,27 @@ class Settings(BehindProxies, AnswersOperators):
 
     port: int = Field(8090, ge=0, le=65535, description="The port of the page; 0 uses a free one")
     operator_read_token: SecretStr = Field(
-        SecretStr(""), description="A token that may only look at the page; if empty, there is none"
+        SecretStr(""),
+        description="The token with which an operator may look at the page and change nothing; if empty, there is no "
+        "such token",
     )
     gateway_ops: Annotated[tuple[HttpAddress, ...], NoDecode] = Field(
         (),
-        description="Operations ports of gateways, comma-separated; all addresses of a host name are asked",
+        description="Addresses of the operations ports of gateways, comma-separated; all addresses of a host name are "
+        "asked",
     )
     auth_ops: Annotated[tuple[HttpAddress, ...], NoDecode] = Field(
-        (), description="Operations ports of auth, comma-separated; any process can answer about keys"
+        (), description="Addresses of the operations ports of auth, comma-separated; any process can answer about keys"
     )
     publisher_ops: Annotated[tuple[HttpAddress, ...], NoDecode] = Field(
-        (), description="Operations ports of the publisher and of all other services with an outbox, comma-separated"
+        (),
+        description="Addresses of the operations ports of the publisher and of all other services with an outbox, "
+        "comma-separated",
     )
     publisher_password: SecretStr = Field(
         SecretStr(""),
-        description="The password of the broker user `publisher`, to replay dead letters; if empty, none can be",
+        description="The password of the broker user `publisher`, to replay dead letters; if empty, they cannot be "
+        "replayed",
     )
 
     @field_validator("gateway_ops", "auth_ops", "publisher_ops", mode="before")

@@ -62,7 +62,7 @@ def html(catalogue: Catalogue, *, title: str = TITLE) -> str:
 <h1>{escape(title)}</h1>
 <p class="lead">{events} in {fragments}.</p>
 <p>Every event is one JSON message, <code>{{"id", "type", "version", "payload", "metadata"}}</code>. It is published on
-its subject, and reaches exactly the rooms that the subject names. Each pair of a subject, like
+its subject, and goes to exactly the rooms that the subject names. Each pair of a subject, like
 <code>campaign.c1</code>, is a room: <code>campaign:c1</code>. An <em>id</em> matches
 <code>[A-Za-z0-9_-]{{1,64}}</code>. A <em>time</em> is ISO 8601 with a UTC offset.</p>
 </div>

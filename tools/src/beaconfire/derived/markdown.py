@@ -12,7 +12,7 @@ HEAD = """\
 Written by `beaconfire catalogue docs --format markdown`. Do not edit.
 
 Every event is one JSON message, `{"id", "type", "version", "payload", "metadata"}` (see "Publishing" in PROTOCOL.md).
-It is published on its subject, and reaches exactly the rooms that the subject names.
+It is published on its subject, and goes to exactly the rooms that the subject names.
 
 A field marked *optional* may be missing. An *id* matches `[A-Za-z0-9_-]{1,64}`. A *time* is ISO 8601 with a UTC offset.
 
@@ -35,7 +35,7 @@ def _roots(section: Section) -> str:
     if not section.roots:
         return ""
     kinds = ", ".join(f"`{root.kind}`" for root in section.roots)
-    return f"Roots, which have members: {kinds}.\n\n"
+    return f"Kinds of roots that this fragment declares: {kinds}.\n\n"
 
 
 def _table(section: Section) -> str:

@@ -13,9 +13,9 @@ log = logs.get(__name__)
 
 BUSIEST = metrics.Gauge(
     "beaconfire_gateway_busiest_root_bytes_per_second",
-    "Current rate of events of the root that fills the stream fastest.",
+    "Bytes per second of the root whose events fill the stream fastest.",
 )
-HEARD = metrics.Gauge("beaconfire_gateway_stream_bytes_per_second", "Current rate of all events of the stream.")
+HEARD = metrics.Gauge("beaconfire_gateway_stream_bytes_per_second", "Bytes per second of all events of the stream.")
 
 EVERY_S = 10
 SAMPLE = 2_000

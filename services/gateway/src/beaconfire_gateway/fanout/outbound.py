@@ -36,7 +36,8 @@ BATCH_BYTES = 65_536
 
 WRITTEN_AFTER = metrics.Histogram(
     "beaconfire_gateway_write_latency_seconds",
-    "Time from hearing the first of the events that are written together until all of these are written.",
+    "Time from receiving an event until it is written to clients. Of events that are written together, the "
+    "first one counts.",
     buckets=metrics.LATENCIES,
 )
 

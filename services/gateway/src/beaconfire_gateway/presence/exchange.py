@@ -36,7 +36,7 @@ FOREIGN = metrics.Counter(
     "Messages on the subjects of presence that no gateway sent. They were dropped.",
 )
 ROOMS = metrics.Gauge("beaconfire_gateway_presence_rooms", "Rooms of the deployment in which a user is present.")
-PEERS = metrics.Gauge("beaconfire_gateway_presence_gateways", "Other gateway processes whose users are known.")
+PEERS = metrics.Gauge("beaconfire_gateway_presence_gateways", "Other gateway processes whose users this process knows.")
 
 EVERY_S = 0.2
 """How often changes are sent, and clients told."""

@@ -46,7 +46,9 @@ class Settings(Limits, AsksAuth, AnswersOperators, BehindProxies):
     reuse_port: bool = Field(False, description="Whether to share the port with other gateway processes (SO_REUSEPORT)")
 
     gateway_name: str = Field(
-        "", max_length=64, description="The gateway's name, which it tells its clients; if empty, it tells none"
+        "",
+        max_length=64,
+        description="The gateway's name in the first message to each client; if empty, the message has none",
     )
     workers: int = Field(
         1,
@@ -57,18 +59,21 @@ class Settings(Limits, AsksAuth, AnswersOperators, BehindProxies):
 
     static_dir: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
-        description="A folder of files to serve to browsers, for example the demo's page; if empty, none. "
-        "Of several folders, joined by `:`, the first that has a file counts",
+        description="Folders with files to serve to browsers, joined by `:`. If several have a file, the first one "
+        "counts. If empty, none are served",
     )
 
     max_buffer_bytes: int = Field(
         262_144,
         ge=16_384,
-        description="With aiohttp's sockets: bytes that may wait for a client; it must catch up from a quarter on",
+        description="With BEACONFIRE_TRANSPORT=aiohttp: bytes that may wait for a client. If a quarter of "
+        "them wait, the "
+        "client gets no live events until it reads",
     )
     transport: Literal["handover", "aiohttp"] = Field(
         "handover",
-        description="`handover`: after its handshake, aiohttp hands sockets over; `aiohttp` needs ten times the memory",
+        description="`handover`: the gateway takes sockets over from aiohttp after the handshake. `aiohttp`: aiohttp "
+        "keeps them, and needs ten times the memory",
     )
     socketio_namespaces: Annotated[tuple[NamespaceName, ...], NoDecode] = Field(
         ("/realtime",),
@@ -76,8 +81,8 @@ class Settings(Limits, AsksAuth, AnswersOperators, BehindProxies):
     )
     automatic_rooms: Annotated[Mapping[DialectName, tuple[RoomTemplateText, ...]], NoDecode] = Field(
         {"socketio:/realtime": ("user:{sub}", "workspace:*")},
-        description="Rooms that sessions join at connect without asking, by dialect, as a JSON object of lists; "
-        "see automatic_rooms.md",
+        description="Rooms that sessions join at connect without asking, for each protocol (dialect), as a JSON object "
+        "of lists; see automatic_rooms.md",
     )
     compression: bool = Field(
         False, description="Whether to compress messages for clients that support it (permessage-deflate)"

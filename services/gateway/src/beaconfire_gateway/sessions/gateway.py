@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logs.get(__name__)
 
 RING_BYTES = metrics.Gauge(
-    "beaconfire_gateway_ring_bytes", "Memory used by the newest events, which are kept for replays."
+    "beaconfire_gateway_ring_bytes", "Memory of the newest events, which the gateway keeps for clients that return."
 )
 ROOMS = metrics.Gauge("beaconfire_gateway_rooms", "Rooms with at least one session.")
 CONNECTING = metrics.Gauge(
@@ -45,7 +45,7 @@ CONNECTING = metrics.Gauge(
 )
 FRAMES = metrics.Counter(
     "beaconfire_gateway_event_frames_sent_total",
-    "Event frames queued for live sessions. Events that a session catches up on or restores are not counted.",
+    "Event frames for live sessions. Missed events that a session gets later are not counted.",
 )
 
 LOSING_S = 60.0

@@ -32,13 +32,18 @@ PATIENCE = 100
 class Limits(BaseModel, frozen=True):
     """The limits of a session, a user and an address. The gateway's settings include these fields."""
 
-    heartbeat_s: int = Field(25, ge=1, le=300, description="Seconds between two pings, and between two positions")
-    plain_ping_s: int = Field(30, ge=1, le=300, description="The same for clients of the plain protocol")
+    heartbeat_s: int = Field(
+        25, ge=1, le=300, description="Seconds between two pings to a client, and between two `position` messages"
+    )
+    plain_ping_s: int = Field(
+        30, ge=1, le=300, description="Seconds between two pings to a client of the plain protocol"
+    )
     plain_dead_after_s: int = Field(
         60,
         ge=2,
         le=3_600,
-        description="Seconds of silence after which a client of the plain protocol is dropped; more than PLAIN_PING_S",
+        description="Seconds after which a client of the plain protocol that sends nothing is dropped; more than "
+        "BEACONFIRE_PLAIN_PING_S",
     )
     connect_timeout_s: int = Field(10, ge=1, le=60, description="Seconds in which a client must send its first message")
     max_frame_bytes: int = Field(
@@ -48,10 +53,14 @@ class Limits(BaseModel, frozen=True):
     max_rooms_per_user: int = Field(1_000, ge=1, description="Rooms that all connections of a user may be in together")
     max_sessions_per_user: int = Field(20, ge=1, description="Connections that a user may have to this process")
     max_sessions_per_address: int = Field(
-        200, ge=1, description="Connections from one address (for IPv6, one /64) to this process; see TRUSTED_PROXIES"
+        200,
+        ge=1,
+        description="Connections from one address (for IPv6, one /64) to this process; see BEACONFIRE_TRUSTED_PROXIES",
     )
     max_connecting: int = Field(5_000, ge=1, description="Connections to this process that have not sent `connect` yet")
-    max_connecting_per_address: int = Field(100, ge=1, description="The same, from one address")
+    max_connecting_per_address: int = Field(
+        100, ge=1, description="Connections from one address to this process that have not sent `connect` yet"
+    )
     attempts_per_minute_address: int = Field(
         10, ge=1, description="Invalid tokens that one address may send per minute. Expired ones do not count"
     )

@@ -64,9 +64,7 @@ LAGGING = metrics.Counter(
     "beaconfire_gateway_slow_sessions_total",
     "Times that a session's socket was full, so that the session began to catch up.",
 )
-RESYNCS = metrics.Counter(
-    "beaconfire_gateway_resyncs_total", "Times that a client was sent `resync`, by reason.", ["reason"]
-)
+RESYNCS = metrics.Counter("beaconfire_gateway_resyncs_total", "Messages `resync` to clients, by reason.", ["reason"])
 CLOSED = metrics.Counter(
     "beaconfire_gateway_sessions_closed_total",
     "Sessions that ended, by close code: `none` if the client left, its network failed, or its poll was answered.",

@@ -12,7 +12,9 @@ from beaconfire_kit import broker, logs, metrics
 
 log = logs.get(__name__)
 
-DEGRADED = metrics.Gauge("beaconfire_gateway_degraded", "1 while the broker does not acknowledge ticks, otherwise 0.")
+DEGRADED = metrics.Gauge(
+    "beaconfire_gateway_degraded", "1 while the broker does not answer the gateway's checks (ticks), otherwise 0."
+)
 
 RETRY_S = 0.1
 FIRST_PATIENCE_S = 0.25

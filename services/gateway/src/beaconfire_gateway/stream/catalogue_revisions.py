@@ -38,7 +38,7 @@ from beaconfire_kit.seams.nats_direct import DirectClient
 log = logs.get(__name__)
 
 REVISION = metrics.Gauge(
-    "beaconfire_gateway_catalogue_revision", "The catalogue's revision that counts for the next event."
+    "beaconfire_gateway_catalogue_revision", "Revision of the catalogue against which the next event is checked."
 )
 
 ANSWER_S = 5.0

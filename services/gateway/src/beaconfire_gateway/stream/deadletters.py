@@ -19,7 +19,8 @@ from beaconfire_kit.invalid_event import InvalidEvent
 log = logs.get(__name__)
 
 LOST = metrics.Counter(
-    "beaconfire_gateway_deadletters_lost_total", "Dead letters that could not be handed to the broker."
+    "beaconfire_gateway_deadletters_lost_total",
+    "Dead letters (copies of invalid events) that could not be sent to the broker.",
 )
 
 HEADERS_BYTES = 2_048

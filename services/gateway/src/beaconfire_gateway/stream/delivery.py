@@ -44,11 +44,11 @@ FORGED = metrics.Counter(
 )
 UNCHECKED = metrics.Counter(
     "beaconfire_gateway_events_unchecked_total",
-    "Events without a listener that left the ring before they were checked.",
+    "Events for rooms without clients that left the gateway's memory before it checked whether they are valid.",
 )
 DROPPED = metrics.Counter(
     "beaconfire_gateway_events_set_aside_total",
-    "Messages set aside because they were no valid event, by reason.",
+    "Messages copied to the dead letters because they were no valid events, by reason.",
     ["reason"],
 )
 

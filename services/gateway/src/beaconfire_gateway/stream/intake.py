@@ -55,12 +55,14 @@ from beaconfire_kit.seams.nats_direct import DirectClient
 log = logs.get(__name__)
 
 HEARD = metrics.Tally(
-    metrics.Counter("beaconfire_gateway_live_messages_total", "Messages of the stream that arrived on the live path.")
+    metrics.Counter(
+        "beaconfire_gateway_live_messages_total", "Messages of the stream that the broker sent to the gateway live."
+    )
 )
 HEARD_AFTER = metrics.Histogram(
     "beaconfire_gateway_hear_latency_seconds",
-    "Time from the broker's storing of an event until the gateway heard it, of one event in 32. The broker's clock and "
-    "the gateway's count.",
+    "Time from when the broker stored an event until the gateway received it, by the clocks of both. One "
+    "event in 32 is measured.",
     buckets=metrics.LATENCIES,
 )
 POSITION = metrics.Gauge("beaconfire_gateway_position", "Offset of the last message of the stream that was delivered.")

@@ -26,16 +26,18 @@ from beaconfire_kit.reading import ReadFailed
 log = logs.get(__name__)
 
 REPAIRED = metrics.Counter(
-    "beaconfire_gateway_messages_repaired_total", "Messages that arrived by reading a hole from the stream."
+    "beaconfire_gateway_messages_repaired_total",
+    "Messages that the gateway read from the stream because they had not arrived live.",
 )
 VANISHED = metrics.Counter(
-    "beaconfire_gateway_holes_lost_total", "Holes whose events were gone from the stream before they could be read."
+    "beaconfire_gateway_holes_lost_total",
+    "Times that missing messages were no longer in the stream when the gateway read them.",
 )
 HOLES = metrics.Counter(
-    "beaconfire_gateway_holes_total", "Holes read from the stream because live messages were missing or late."
+    "beaconfire_gateway_holes_total", "Times that the gateway read missing or late messages from the stream."
 )
 HOLD = metrics.Histogram(
-    "beaconfire_gateway_hole_duration_seconds", "How long a hole held back the messages behind it."
+    "beaconfire_gateway_hole_duration_seconds", "How long missing messages held back the messages after them."
 )
 
 YOUNG_S = broker.TICK_TTL_S - 30.0

@@ -29,10 +29,14 @@ from beaconfire_kit.key_value import BucketMissing, Entry, KeyValue
 
 log = logs.get(__name__)
 
-STORED = metrics.Counter("beaconfire_gateway_socketio_records_stored_total", "Records of Socket.IO sessions written.")
+STORED = metrics.Counter(
+    "beaconfire_gateway_socketio_records_stored_total",
+    "Records for the recovery of Socket.IO sessions that were stored.",
+)
 NOT_STORED = metrics.Counter(
     "beaconfire_gateway_socketio_records_not_stored_total",
-    "Records of Socket.IO sessions that could not be written. Their clients start over if they lose their connection.",
+    "Records for the recovery of Socket.IO sessions that could not be stored. Their clients start over if "
+    "they lose their connection.",
 )
 
 REFRESH_S = 60
