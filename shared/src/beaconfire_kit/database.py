@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -19,11 +20,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import PoolResetState
 from sqlalchemy.types import TypeDecorator
 
 from beaconfire_kit import commit_condition, errors, logs, tracing
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.postgresql import RepeatingConnection, is_lost, is_stale, sqlstate, watch
+from beaconfire_kit.seams import sqlite_connection
 
 log = logs.get(__name__)
 
@@ -129,9 +132,8 @@ class Database:
         self.url = _parsed(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         # Parameters contain what users wrote, and an error is logged.
-        self.engine: AsyncEngine = create_async_engine(
-            self.url, hide_parameters=True, **({} if self.is_sqlite else _postgresql(pool_size, lock_timeout_s))
-        )
+        options = _sqlite(self.url) if self.is_sqlite else _postgresql(pool_size, lock_timeout_s)
+        self.engine: AsyncEngine = create_async_engine(self.url, hide_parameters=True, **options)
         one_at_a_time = one_writer and not self.is_sqlite
         self._opening = (_locking(f"writer of {self.url.database}"),) if one_at_a_time else ()
         self._writing = asyncio.Lock()
@@ -435,6 +437,12 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
+def _sqlite(url: URL) -> dict[str, Any]:
+    """Return options for our own connections. `_prepare_sqlite` rolls back a transaction that was left open."""
+    (path,), options = url.get_dialect()().create_connect_args(url)
+    return {"async_creator": partial(sqlite_connection.connect, path, **options), "pool_reset_on_return": None}
+
+
 def _postgresql(pool_size: int, lock_timeout_s: float) -> dict[str, Any]:
     """Every wait ends: for a connection, a lock, a statement, the network."""
     milliseconds = {"lock_timeout": lock_timeout_s, "statement_timeout": STATEMENT_TIMEOUT_S}
@@ -464,6 +472,12 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+    @event.listens_for(engine.sync_engine, "reset")
+    def _reset(connection: Any, _record: Any, state: PoolResetState) -> None:
+        # A rollback without a transaction would also call the thread, between a commit and the event's publication.
+        if not state.terminate_only and connection.driver_connection.in_transaction:
+            connection.rollback()
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
