@@ -51,6 +51,7 @@ def roles(listed: str) -> dict[str, str]:
     return {member["userId"]: member["role"] for member in json.loads(listed)}
 
 
+@pytest.mark.timeout(RUN_S)
 def test_each_curl_of_the_page_succeeds_and_ends_in_the_members_that_it_names(data: Path) -> None:
     running = DataFolder(data).running()
     first, *others = [block.text for block in blocks(PAGE) if block.language == "sh" and "curl" in block.text]
