@@ -6,7 +6,8 @@ import pytest
 from testcontainers.core.config import testcontainers_config
 
 from tests.containers import engine
-from tests.containers.deployment import Deployment
+from tests.containers.before import tree_before
+from tests.containers.deployment import IMAGES_BEFORE, Deployment
 from tests.docs.tree import Tree
 
 
@@ -21,6 +22,14 @@ def _engine() -> None:
 def _built(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     """This version with its images and secrets, not started yet."""
     one = Deployment(Tree(tmp_path_factory.mktemp("this-version")).root)
+    one.build()
+    return one
+
+
+@pytest.fixture(name="before", scope="session")
+def _before(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """The version before with its images and secrets, not started yet."""
+    one = Deployment(tree_before(tmp_path_factory.mktemp("version-before") / "tree"), images=IMAGES_BEFORE)
     one.build()
     return one
 

@@ -1,8 +1,12 @@
 """docker-compose.yml, brought up in a folder of its own, as an operator does it."""
 
+import json
+import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -10,10 +14,11 @@ import yaml
 from beaconfire.nats_server import free_port
 from tests.architecture.sources import ROOT
 from tests.containers import engine
-from tests.docs.tree import fresh_environment
+from tests.docs.tree import Tree, fresh_environment
 
 IMAGES = "beaconfire-test"
 """Tests' images have names of their own, so that no deployment on the same engine starts with them."""
+IMAGES_BEFORE = f"{IMAGES}-before"
 UP_S = 600.0
 DEPLOY_PAGE = "docs/howto/deploy.md"
 _START = "One machine, with containers"
@@ -34,24 +39,47 @@ class Deployment:
         self.project = f"beaconfire-test-{secrets.token_hex(4)}"
         self._images = images
         self._override = folder.parent / f"{self.project}.yml"
-        self._ports = {"BEACONFIRE_HTTP_PORT": free_port(), "BEACONFIRE_HTTPS_PORT": free_port()}
+        self._ports = {f"BEACONFIRE_{name}_PORT": free_port() for name in ("HTTP", "HTTPS", "ADMIN")}
+        self._others: dict[str, str] = {}
+        """The services whose images are of another version, and the names of these images."""
+        self._additions: list[Path] = []
         self._name_images()
 
     @property
     def url(self) -> str:
         return f"https://localhost:{self._ports['BEACONFIRE_HTTPS_PORT']}"
 
-    def build(self) -> None:
-        """Make the secrets, with the documented command, and build the images."""
+    def make_secrets(self) -> None:
+        """Write `.env`, with the documented command."""
         self.shell(documented(_START)[0])
         self._choose_ports()
-        self.compose("build", timeout_s=UP_S)
 
-    def bring_up(self) -> None:
-        """Start everything, with the documented command."""
-        self.shell(documented(_START)[1])
+    def build(self) -> None:
+        """Make the secrets, and build each image once."""
+        self.make_secrets()
+        self.compose("build", *{image: name for name, image in self._built_here().items()}.values(), timeout_s=UP_S)
+
+    def run_from(self, images: str, services: Iterable[str]) -> None:
+        """Let some services run from other images than the rest, from their next start on."""
+        self._others |= dict.fromkeys(services, images)
+        self._name_images()
+
+    def add(self, name: str, compose: str) -> None:
+        """Add a compose file to docker-compose.yml."""
+        path = self.folder / name
+        path.write_text(compose)
+        self._additions.append(path)
+
+    def bring_up(self, *, build: bool = True) -> None:
+        """Start everything, with the documented command, or without building images."""
+        command = documented(_START)[1]
+        self.shell(command if build else command.replace(" --build", ""))
         (export_certificate,) = documented("TLS")
         self.shell(export_certificate)
+
+    @property
+    def admin_port(self) -> int:
+        return self._ports["BEACONFIRE_ADMIN_PORT"]
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -74,9 +102,9 @@ class Deployment:
         self._name_images()
 
     def shell(self, command: str) -> str:
-        """Run a documented command in the folder."""
+        """Run documented commands in the folder. As root they need no sudo, which a machine of CI does not have."""
         return engine.run(
-            ["bash", "-euo", "pipefail", "-c", command],
+            ["bash", "-euo", "pipefail", "-c", command if os.geteuid() else command.replace("sudo ", "")],
             timeout_s=UP_S,
             folder=self.folder,
             environment=self._environment,
@@ -90,6 +118,11 @@ class Deployment:
     def container(self, service: str) -> str:
         """The id of a service's container."""
         return self.compose("ps", "--all", "--quiet", service).strip()
+
+    def images(self) -> dict[str, str]:
+        """The name of the image of each container that was made, by service."""
+        lines = self.compose("ps", "--all", "--format", "json").splitlines()
+        return {one["Service"]: one["Image"] for one in map(json.loads, lines)}
 
     def crash(self, service: str) -> None:
         """Kill a container's first process from outside. The engine must start it again by itself."""
@@ -109,7 +142,7 @@ class Deployment:
 
     def remove(self) -> None:
         """Remove the containers with their data."""
-        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+        self.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5")
 
     def _kill(self, pid: int) -> None:
         """Kill a process of the engine's machine. After `docker kill`, the engine would let it stay down."""
@@ -124,18 +157,21 @@ class Deployment:
 
     @property
     def _environment(self) -> dict[str, str]:
-        files = f"{self.folder / 'docker-compose.yml'}:{self._override}"
+        files = ":".join(map(str, [self.folder / "docker-compose.yml", self._override, *self._additions]))
         return {**fresh_environment(), "COMPOSE_PROJECT_NAME": self.project, "COMPOSE_FILE": files}
 
     def _name_images(self) -> None:
         """Write a second compose file, which gives the images our names."""
-        services = yaml.safe_load((self.folder / "docker-compose.yml").read_text())["services"]
         ours = {
-            name: {"image": one["image"].replace("beaconfire/", f"{self._images}/")}
-            for name, one in services.items()
-            if "build" in one
+            name: {"image": image.replace("beaconfire/", f"{self._others.get(name, self._images)}/")}
+            for name, image in self._built_here().items()
         }
         self._override.write_text(yaml.safe_dump({"services": ours}))
+
+    def _built_here(self) -> dict[str, str]:
+        """The images that the compose file builds, by service. Several services may have one image."""
+        services = yaml.safe_load((self.folder / "docker-compose.yml").read_text())["services"]
+        return {name: one["image"] for name, one in services.items() if "build" in one}
 
     def _choose_ports(self) -> None:
         path = self.folder / ".env"
@@ -143,3 +179,15 @@ class Deployment:
         for name, port in self._ports.items():
             text = re.sub(rf"^{name}=.*$", f"{name}={port}", text, flags=re.MULTILINE)
         path.write_text(text)
+
+
+@contextmanager
+def another(folder: Path) -> Iterator[Deployment]:
+    """Make a deployment of this version with secrets of its own, to be changed and then started. It has the images that
+    are built already."""
+    one = Deployment(Tree(folder).root)
+    one.make_secrets()
+    try:
+        yield one
+    finally:
+        one.remove()

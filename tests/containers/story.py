@@ -43,6 +43,10 @@ class Story:
         return str((await self.call("POST", "/auth/sign-in", self._person))["accessToken"])
 
     @property
+    def email(self) -> str:
+        return self._person["email"]
+
+    @property
     def room(self) -> str:
         return f"campaign:{self.campaign}"
 
@@ -54,6 +58,14 @@ class Story:
     async def change(self, population: int, token: str) -> None:
         """Change the settlement."""
         await self.call("PATCH", f"{self._settlements}/{self.settlement}", {"population": population}, token)
+
+    async def hear_change(self, population: int) -> dict[str, Any]:
+        """Sign in, open a socket, and change the settlement. Returns the event that the socket gets."""
+        token = await self.token()
+        async with self.socket() as client:
+            await client.connect(token, [self.room])
+            await self.change(population, token)
+            return dict((await client.next("event"))["event"])
 
     async def publish(self, count: int, token: str) -> None:
         """Publish events about the settlement over HTTP, one after the other."""

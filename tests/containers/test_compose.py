@@ -37,16 +37,12 @@ def test_documented_commands_bring_every_container_up_healthy(deployment: Deploy
 
 
 async def test_change_of_a_user_who_just_signed_up_reaches_a_socket_over_tls(story: Story) -> None:
-    token = await story.token()
-    async with story.socket() as client:
-        await client.connect(token, [story.room])
-        await story.change(1241, token)
-        event = (await client.next("event"))["event"]
+    event = await story.hear_change(1241)
 
     assert event["type"] == "settlement_updated"
     assert event["payload"]["settlementId"] == story.settlement
     assert event["payload"]["changedFields"] == ["population"]
-    assert await story.population(token) == 1241
+    assert await story.population(await story.token()) == 1241
 
 
 @pytest.mark.parametrize("name", LASTING)
