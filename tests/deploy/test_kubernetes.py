@@ -191,8 +191,7 @@ def test_page_about_deployment_names_both_overlays() -> None:
 
 def test_admin_component_asks_every_service_as_the_operator_and_is_let_in(program: Path, tmp_path: Path) -> None:
     overlays = os.path.relpath(ROOT / "deploy/k8s", tmp_path)
-    labels = {"app.kubernetes.io/part-of": "beaconfire"}
-    own = {"resources": [f"{overlays}/single"], "components": [f"{overlays}/admin"], "commonLabels": labels}
+    own = {"resources": [f"{overlays}/single"], "components": [f"{overlays}/admin"]}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(own))
     manifests = Manifests(rendered(program, str(tmp_path)))
     environment, services = manifests.environment("admin"), manifests.of("Service")
@@ -210,5 +209,7 @@ def test_admin_component_asks_every_service_as_the_operator_and_is_let_in(progra
     for host, kind in asked.items():
         assert services[host]["spec"]["clusterIP"] == "None"  # all pods, not one of them
         assert services[host]["spec"]["selector"]["app"] == kind
-    (rule,) = manifests.of("NetworkPolicy")["admin"]["spec"]["ingress"]
-    assert rule["from"] == [{"podSelector": {"matchLabels": {**labels, "app": "admin"}}}]
+    policies, pod = manifests.of("NetworkPolicy"), manifests.of("Deployment")["admin"]["spec"]["template"]["metadata"]
+    for name in ("admin", "nats"):
+        peer = policies[name]["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
+        assert peer.items() <= pod["labels"].items(), name
