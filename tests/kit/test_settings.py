@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from beaconfire.admin.settings import Settings as AdminSettings
 from beaconfire.service_settings import settings_classes, variables
 from beaconfire_auth.settings import Settings as AuthSettings
 from beaconfire_demo.settings import PageSettings
@@ -56,6 +57,9 @@ REFUSED = {
     ("BEACONFIRE_AUDIENCE", ""): "at least 1",
     ("BEACONFIRE_PORT", "web"): "integer",
     ("BEACONFIRE_LOG_LEVEL", "INFO"): "'debug', 'info'",
+    ("BEACONFIRE_AUTOMATIC_ROOMS", '{"socketio:/other": ["user:{sub}"]}'): (
+        "BEACONFIRE_SOCKETIO_NAMESPACES does not have /other"
+    ),
 }
 
 
@@ -65,7 +69,12 @@ REFUSED_FOR_THE_PAGE = {
     ("BEACONFIRE_PUBLIC_AUTH_URL", "/auth"): "http://",
     ("BEACONFIRE_PUBLIC_SOCKET_URL", "https://gateway.example/ws"): "wss://",
 }
-ALL_REFUSED = REFUSED | REFUSED_FOR_THE_PAGE
+REFUSED_FOR_THE_ADMIN_PAGE = {("BEACONFIRE_OPERATOR_TOKEN", ""): "is empty"}
+ALL_REFUSED = REFUSED | REFUSED_FOR_THE_PAGE | REFUSED_FOR_THE_ADMIN_PAGE
+OTHERS: dict[tuple[str, str], type[Settings]] = {
+    **dict.fromkeys(REFUSED_FOR_THE_PAGE, PageSettings),
+    **dict.fromkeys(REFUSED_FOR_THE_ADMIN_PAGE, AdminSettings),
+}
 
 
 @pytest.mark.parametrize(("given", "why"), ALL_REFUSED.items(), ids=["=".join(given) for given in ALL_REFUSED])
@@ -73,7 +82,7 @@ def test_impossible_value_ends_the_start_with_2_and_a_sentence_with_the_variable
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: tuple[str, str], why: str
 ) -> None:
     name, value = given
-    cls = PageSettings if given in REFUSED_FOR_THE_PAGE else GatewaySettings
+    cls = OTHERS.get(given, GatewaySettings)
     with pytest.raises(SystemExit) as ended:
         read(monkeypatch, cls, {name: value})
 

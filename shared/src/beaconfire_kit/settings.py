@@ -354,10 +354,16 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
 
 
 def _problem(error: Mapping[str, Any]) -> str:
-    """Return a sentence about one wrong variable. A place inside a list is not part of the variable's name."""
-    name, *inside = error["loc"] or ("",)
+    """Return a sentence about one wrong variable. A place inside a list is not part of the variable's name.
+
+    An error about several variables together has no place, and its sentence names them.
+    """
+    said = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return said
+    name, *inside = error["loc"]
     where = "".join(f", {step}" if isinstance(step, str) else f", entry {step + 1}" for step in inside)
-    return f"{variable(str(name))}{where}: {error['msg'].removeprefix('Value error, ')}"
+    return f"{variable(str(name))}{where}: {said}"
 
 
 def _refuse(sentences: Iterable[str]) -> NoReturn:

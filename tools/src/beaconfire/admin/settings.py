@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from beaconfire_kit.setting_types import HttpAddress
-from beaconfire_kit.settings import AnswersOperators, BehindProxies
+from beaconfire_kit.settings import AnswersOperators, BehindProxies, variable
 from beaconfire_kit.weak_secrets import MIN_KEY, weakness
 
 
@@ -50,9 +50,11 @@ class Settings(BehindProxies, AnswersOperators):
     def _check_tokens(self) -> Self:
         """Refuse to start without an operator token: nobody could open the page."""
         if not self.operator_token.get_secret_value():
-            raise ValueError("OPERATOR_TOKEN: is empty: `openssl rand -hex 24` makes one; give it to auth, too")
+            name = variable("operator_token")
+            raise ValueError(f"{name}: is empty: `openssl rand -hex 24` makes one; give it to auth, too")
         if self.operator_token.get_secret_value() == self.operator_read_token.get_secret_value():
-            raise ValueError("OPERATOR_READ_TOKEN: is the operator token, which may do everything: choose another")
+            name = variable("operator_read_token")
+            raise ValueError(f"{name}: is the operator token, which may do everything: choose another")
         return self
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:

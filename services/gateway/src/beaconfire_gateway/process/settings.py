@@ -15,7 +15,7 @@ from beaconfire_gateway.sessions.automatic_rooms import AutomaticRooms
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.wire import msgpack, native, plain, socketio
 from beaconfire_kit.room_templates import RoomTemplateText
-from beaconfire_kit.settings import AnswersOperators, AsksAuth, BehindProxies
+from beaconfire_kit.settings import AnswersOperators, AsksAuth, BehindProxies, variable
 
 _DIALECTS = (native.SUBPROTOCOL, msgpack.SUBPROTOCOL, plain.NAME, socketio.NAME)
 _NAMESPACE = re.compile(r"/[^\s,?]{1,100}")
@@ -141,7 +141,8 @@ class Settings(Limits, AsksAuth, AnswersOperators, BehindProxies):
         for dialect in chosen:
             _, _, namespace = dialect.partition(":")
             if namespace and namespace not in self.socketio_namespaces:
-                raise ValueError(f"AUTOMATIC_ROOMS has {dialect!r}, but SOCKETIO_NAMESPACES does not have {namespace}")
+                rooms, namespaces = variable("automatic_rooms"), variable("socketio_namespaces")
+                raise ValueError(f"{rooms}: has {dialect!r}, but {namespaces} does not have {namespace}")
         return self
 
     @property
