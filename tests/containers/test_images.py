@@ -11,7 +11,7 @@ from tests.containers.deployment import IMAGES, Deployment
 from tests.containers.surroundings import Surroundings, log_of
 
 GRACE_S = 40
-ALONE = ("gateway-1", "publisher", "rules-engine", "scheduler")
+ALONE = ("gateway-1", "publisher", "rules-engine", "scheduler", "admin")
 """Services that are started alone. Auth runs for all of them."""
 # The first test builds the images.
 pytestmark = pytest.mark.timeout(600)
@@ -54,7 +54,7 @@ def test_image_of_the_jobs_contains_every_part() -> None:
 
 @pytest.mark.parametrize("name", ALONE)
 def test_service_starts_alone_with_its_configuration_and_ends_in_order(name: str, surroundings: Surroundings) -> None:
-    """The image's own health check succeeds. After SIGTERM the process ends with exit code 0."""
+    """Its health check succeeds. After SIGTERM the process ends with exit code 0."""
     with surroundings.container(name) as one:
         one.get_wrapped_container().stop(timeout=GRACE_S)
         ended = engine.state(one.get_container_id())
@@ -68,6 +68,7 @@ def test_service_starts_alone_with_its_configuration_and_ends_in_order(name: str
         ("auth", "BEACONFIRE_KEYS_SECRET"),
         ("publisher", "BEACONFIRE_SERVICE_TOKEN"),
         ("gateway-1", "BEACONFIRE_NATS_PASSWORD"),
+        ("admin", "BEACONFIRE_OPERATOR_TOKEN"),
     ],
 )
 def test_service_without_a_secret_names_its_variable_and_exits_with_2(
