@@ -125,7 +125,11 @@ def test_every_service_is_probed_and_spread_and_only_one_leaves_at_a_time(manife
     budgets = manifests.of("PodDisruptionBudget")
     for name in SERVICES:
         (container,) = manifests.pods[name]["containers"]
-        assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "ops"}, name
+        # A pod that serves requests must be ready once, and then it serves them without the broker, too.
+        began = "startupProbe" if name in ("gateway", "auth", "publisher") else "readinessProbe"
+        others = {"startupProbe", "readinessProbe"} - {began}
+        assert container[began]["httpGet"] == {"path": "/readyz", "port": "ops"}, name
+        assert [container[one]["httpGet"]["path"] for one in others] == ["/healthz"], name
         assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "ops"}, name
     for name in ("gateway", "auth", "publisher"):
         assert budgets[name]["spec"]["maxUnavailable"] == 1
