@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(900)
 async def test_upgrade_in_place_loses_no_account_change_or_event(built: Deployment, before: Deployment) -> None:
     """Clients that follow a campaign meanwhile have every event once and in order."""
     try:
-        await asyncio.to_thread(before.bring_up)
+        await asyncio.to_thread(before.bring_up, build=False)
         old = before.images()["gateway-1"]
         story = Story(before.url, before.certificate)
         await story.begin()
