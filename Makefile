@@ -20,7 +20,7 @@ fetched = || { echo "$(1) could not be downloaded (see above). Check the network
 containers = if timeout 10 docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory test-containers; else \
 	echo "The tests of containers were left out, because no Docker engine is reachable. make test-containers installs one and runs them."; fi
 
-.PHONY: help setup up test test-containers check audit format generate migration faults bench wheels packages docs docs-serve sbom record browser postgresql languages proxies monitoring clean
+.PHONY: help setup up test test-containers check audit format generate migration faults bench wheels packages docs docs-serve sbom record browser postgresql languages proxies monitoring clocks clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,7 +70,10 @@ proxies: ## install nginx and HAProxy for the tests of deploy/proxy, if they are
 monitoring: ## install Prometheus for the tests of deploy/alerts and deploy/grafana, if it is missing
 	@deploy/install-packages.sh "the tests of deploy/alerts and deploy/grafana" prometheus=prometheus $(call fetched,What the tests of monitoring need,/etc/apt/sources.list)
 
-test: setup browser postgresql languages proxies monitoring ## run all tests (they start their own nats-server, PostgreSQL, services and browser)
+clocks: ## install faketime for the tests of clocks, if it is missing
+	@deploy/install-packages.sh "the tests of clocks" faketime=faketime $(call fetched,What the tests of clocks need,/etc/apt/sources.list)
+
+test: setup browser postgresql languages proxies monitoring clocks ## run all tests (they start their own nats-server, PostgreSQL, services and browser)
 	@$(SCRATCH) $(RUN) pytest -n $(JOBS) --dist worksteal --ignore tests/containers $(SLOWEST) $(ARGS)
 	@$(if $(ARGS)$(filter no,$(CONTAINERS)),true,$(containers))
 

@@ -16,8 +16,8 @@ from tests.cluster.brokers import SIZE, Brokers
 from tests.docs.pasted import Shell, commands
 from tests.e2e.conftest import Line
 from tests.e2e.examined import database
+from tests.e2e.staged import write_row
 from tests.e2e.story import Story, story
-from tests.e2e.test_incidents import write_row
 from tests.forked import all_running
 
 REPLACE = commands("docs/howto/operate.md", "Replace a broker")

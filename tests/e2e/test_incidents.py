@@ -9,36 +9,32 @@ import asyncio
 import copy
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
-from sqlalchemy import insert
 
 from beaconfire import outboxes
-from beaconfire.diagnosis import Check
 from beaconfire.doctor import CannotDiagnose
-from beaconfire.local_services import Plan, Services
+from beaconfire.local_services import Plan, ServiceProcess, Services
 from beaconfire.nats_server import free_port
 from beaconfire_kit.catalogue import builtin
 from beaconfire_kit.catalogue_store import CatalogueStore
-from beaconfire_kit.database import Database
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.roles import Role
 from beaconfire_kit.stream_setup import declare_stream
-from beaconfire_publisher.store import OUTBOX
-from tests.client import Closed, SocketClient, open_socket
+from tests.client import Closed, open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line
 from tests.e2e.examined import database, looked_at, problems
+from tests.e2e.staged import until, watched, write_row
 from tests.forked import all_running
-from tests.people import Person
 from tests.tools.terminal import run
 
 LOOKS_UP = ', "$JS.API.CONSUMER.CREATE.EVENTS.outbox-publisher"'
@@ -53,45 +49,10 @@ def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         yield services
 
 
-async def until(services: Services, name: str, verdict: str) -> Check:
-    """Ask doctor until a check has this verdict."""
-    async with asyncio.timeout(60):
-        while (check := (await looked_at(services)).get(name)) is None or check.verdict != verdict:
-            await asyncio.sleep(0.2)
-        return check
-
-
 def log_of(services: Services, *, since: dict[str, int] | None = None) -> dict[str, str]:
     """What each process has logged, or only what came after `since`."""
     files = [services.nats.log_path, *(one.process.log_path for one in services.services)]
     return {file.name: file.read_text()[(since or {}).get(file.name, 0) :] for file in files}
-
-
-class Watched:
-    """A campaign with a member who listens, and a way to change it."""
-
-    def __init__(self, line: Line, owner: Person, campaign: str, settlement: str, client: SocketClient) -> None:
-        self.line, self.owner, self.campaign, self.client = line, owner, campaign, client
-        self._path = f"/v1/campaigns/{campaign}/settlements/{settlement}"
-
-    async def change(self, level: int) -> None:
-        await self.line.publisher("PATCH", self._path, {"level": level}, token=self.owner.token)
-
-    async def hears(self, kind: str = "settlement_updated") -> dict[str, Any]:
-        while True:
-            frame = await self.client.next("event")
-            if frame["event"]["type"].endswith(kind):
-                return frame
-
-
-@asynccontextmanager
-async def watched(line: Line) -> AsyncIterator[Watched]:
-    owner = await line.sign_up("owner")
-    campaign = await line.campaign(owner)
-    settlement = await line.settlement(owner, campaign)
-    async with open_socket(line.services.gateways[0].url) as client:
-        await client.connect(owner.token, [f"campaign:{campaign}"])
-        yield Watched(line, owner, campaign, settlement, client)
 
 
 @asynccontextmanager
@@ -179,17 +140,6 @@ async def test_event_that_blocks_its_root_is_named_with_the_missing_permission(l
     assert old.id in outbox.text
 
 
-async def write_row(url: str, envelope: Envelope, *, age: timedelta) -> None:
-    """Write an event into an outbox, as if it had waited there."""
-    store = Database(url)
-    try:
-        async with store.writing() as tx:
-            row = {"event_id": envelope.id, "subject": envelope.subject, "body": envelope.encode()}
-            await tx.execute(insert(OUTBOX).values(**row, created_at=datetime.now(UTC) - age))
-    finally:
-        await store.close()
-
-
 async def test_catalogue_older_than_the_code_is_found_and_setup_cures_it(line: Line) -> None:
     document: dict[str, Any] = copy.deepcopy(dict(builtin.documents()["campaign"]))
     document["channels"].popitem()
@@ -204,23 +154,43 @@ async def test_catalogue_older_than_the_code_is_found_and_setup_cures_it(line: L
     assert problems(cured) == {}
 
 
-async def test_clock_that_is_off_is_found_with_what_it_breaks(line: Line) -> None:
-    async def readyz(_request: web.Request) -> web.Response:
-        then = datetime.now(UTC) + timedelta(seconds=90)
-        return web.json_response({"status": "ready"}, headers={"Date": format_datetime(then, usegmt=True)})
-
-    app, port = web.Application(), free_port()
-    app.add_routes([web.get("/readyz", readyz)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+async def test_clock_that_is_off_is_found_with_what_it_breaks_and_gone_once_it_is_set(
+    line: Line, tmp_path: Path
+) -> None:
+    """A gateway's clock is five minutes ahead, until NTP sets it."""
+    offset = tmp_path / "offset"
+    offset.write_text("+300s")
+    gateway = ServiceProcess(
+        "ahead",
+        "beaconfire_gateway",
+        {**line.services.gateways[0].process.environment, **with_clock(offset), "BEACONFIRE_GATEWAY_NAME": "ahead"},
+        folder=tmp_path,
+    )
+    name = f"clock of {gateway.ops_url}"
     try:
-        checks = await looked_at(line.services, f"http://127.0.0.1:{port}")
+        await asyncio.to_thread(gateway.start)
+        off = await looked_at(line.services, gateway.ops_url)
+        offset.write_text("+0s")
+        cured = await looked_at(line.services, gateway.ops_url)
     finally:
-        await runner.cleanup()
+        gateway.kill()
 
-    assert "ahead of this machine's" in problems(checks)[f"clock of http://127.0.0.1:{port}"]
-    assert "run NTP" in problems(checks)[f"clock of http://127.0.0.1:{port}"]
+    assert re.match(r"(299|300|301)\.\d s ahead of this machine's", problems(off)[name])
+    assert "run NTP" in problems(off)[name]
+    assert problems(cured) == {}
+
+
+def with_clock(offset: Path) -> dict[str, str]:
+    """The variables of a process whose clock is off by as much as a file says, at each moment."""
+    program = shutil.which("faketime")
+    assert program, "faketime is missing: `make clocks` installs it"
+    asked = subprocess.run([program, "-f", "+1s", "sh", "-c", "echo $LD_PRELOAD"], capture_output=True, text=True)
+    return {
+        "LD_PRELOAD": asked.stdout.strip(),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 async def test_revoked_token_is_named_in_the_gateways_log_and_a_new_sign_in_cures_it(line: Line) -> None:
