@@ -59,6 +59,9 @@ PROMPT_S = 0.02
 """A role is expected again only if auth has told it within this time, because a transaction is open meanwhile."""
 EXPECTED = 10_000
 """Roles that are expected again."""
+_TURNS = 3
+"""Turns of the event loop until a question is on its way: our task, the one that waits for the answer, and nats-py's
+flusher. The handler begins after them, because its own work would delay the question."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -306,7 +309,8 @@ class Access:
         if asking is None or role is None or not asking.may_expect or self._auth.broker_is_away:
             return None
         asking.expect(role, asyncio.create_task(self._role(claims, root)))
-        await asyncio.sleep(0)  # the question goes out before the handler does its work
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         return role
 
     async def _role(self, claims: Claims, root: str) -> Role:

@@ -48,6 +48,11 @@ _PROBE = {
     ),
 }
 """Statements that need new pages, by whether the database is SQLite."""
+_WITHOUT_TRANSACTION: dict[bool, dict[str, Any]] = {
+    True: {"beaconfire_alone": True},
+    False: {"isolation_level": "AUTOCOMMIT"},
+}
+"""Options of a connection whose statements are each a transaction, by whether the database is SQLite."""
 DISK_FULL = "53100"
 READ_ONLY = "25006"
 """PostgreSQL's codes. A read-only server has become a replica, or was configured so."""
@@ -170,6 +175,17 @@ class Database:
         """Open a read-only connection that sees one consistent state. Raises DatabaseAway."""
         await self._settled()
         async with self.connected() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def looking_up(self) -> AsyncIterator[AsyncConnection]:
+        """Open a connection without a transaction, for a single query, which sees one consistent state.
+
+        `reading` calls the database three times for it, and this only once. Raises DatabaseAway.
+        """
+        await self._settled()
+        async with self.connected() as connection:
+            await connection.execution_options(**_WITHOUT_TRANSACTION[self.is_sqlite])
             yield connection
 
     @asynccontextmanager
@@ -481,8 +497,11 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
+        options = connection.get_execution_options()
+        if options.get("beaconfire_alone", False):
+            return
         # A write starts with IMMEDIATE: a read that later upgrades would fail with "locked" under a concurrent writer.
-        writes = connection.get_execution_options().get("beaconfire_writes", False)
+        writes = options.get("beaconfire_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

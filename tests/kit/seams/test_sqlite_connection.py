@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiosqlite
 import pytest
@@ -64,6 +64,28 @@ async def test_each_statement_is_one_call_of_the_thread(engine: AsyncEngine) -> 
             calls.append(driver.calls - before)
 
     assert calls == [1, 1, 1, 1]
+
+
+async def test_query_without_a_transaction_is_one_call_of_the_thread_from_start_to_end(tmp_path: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/things.db")
+    async with database.writing() as tx:
+        await tx.run_sync(TABLES.create_all)
+        driver = (await tx.get_raw_connection()).driver_connection
+        assert isinstance(driver, Connection)
+        driver.__class__ = Counted
+    driver = cast(Counted, driver)
+    before = driver.calls
+    async with database.looking_up() as connection:
+        rows = (await connection.execute(select(THINGS))).all()
+        is_open = driver.in_transaction
+    calls = driver.calls - before
+    async with database.reading() as connection:
+        await connection.execute(select(THINGS))
+        is_open_when_reading = driver.in_transaction
+    await database.close()
+
+    assert (list(rows), calls) == ([], 1)
+    assert (is_open, is_open_when_reading) == (False, True)
 
 
 async def test_rows_counts_and_ids_of_statements_are_those_of_sqlite(engine: AsyncEngine) -> None:

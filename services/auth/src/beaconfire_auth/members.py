@@ -106,10 +106,14 @@ class Members:
 
     async def standing(self, user_id: str) -> Standing:
         """Return a user's roles and their version. One query reads both, because every join asks for them."""
-        async with self._database.reading() as connection:
+        async with self._database.looking_up() as connection:
             rows = (await connection.execute(_STANDING, {"user_id": user_id})).all()
+        if not rows:
+            async with self._database.reading() as connection:
+                version = await counter(connection, MEMBERSHIP_VERSION)  # first: the answer is as new, or newer
+                rows = (await connection.execute(_STANDING, {"user_id": user_id})).all()
             if not rows:
-                return Standing(await counter(connection, MEMBERSHIP_VERSION), None, {})
+                return Standing(version, None, {})
         roles = {Pair(row.root_kind, row.root_id): Role(row.role) for row in rows if row.role is not None}
         return Standing(rows[0].version or 0, rows[0].issued_before, roles, rows[0].is_placeholder)
 

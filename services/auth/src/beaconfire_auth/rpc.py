@@ -15,6 +15,7 @@ import nats.errors
 from faststream.nats import NatsMessage
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from pydantic import BaseModel, ValidationError
 
 from beaconfire_auth.backends import Backends, Caller
@@ -56,7 +57,10 @@ Handle = Callable[[bytes], Awaitable[bytes]]
 
 
 class Rpc:
-    """Subscribes to the questions, on a connection of its own, in the queue group that auth's processes share."""
+    """Subscribes to the questions, on a connection of its own, in the queue group that auth's processes share.
+
+    `auth.authorize` is asked for each request of each service and each join, so nats-py calls us without FastStream.
+    """
 
     def __init__(
         self,
@@ -75,6 +79,10 @@ class Rpc:
         self._on_closed = on_closed
         self._broker: FastStreamBroker | None = None
         self._is_stopping = False
+        self._decide = _handling(AuthorizeRequest, decisions.authorize)
+        self._asked: Subscription | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+        self._free = asyncio.Semaphore(WORKERS)
 
     async def start(self, _nc: Client) -> None:
         """Connect, and answer from now on. Waits for the broker."""
@@ -83,10 +91,6 @@ class Rpc:
 
         async def answering(subject: str, message: NatsMessage, handle: Handle) -> None:
             await _reply(rpc, subject, message.raw_message, handle)
-
-        @rpc.subscriber(AUTHORIZE, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
-        async def answer_authorize(message: NatsMessage) -> None:
-            await answering(AUTHORIZE, message, _handling(AuthorizeRequest, self._decisions.authorize))
 
         @rpc.subscriber(GRANT, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
         async def answer_grant(message: NatsMessage) -> None:
@@ -98,6 +102,25 @@ class Rpc:
             await answering(subject_of(call), message, partial(self._access, call))
 
         await broker.cancellable(rpc.start())
+        assert rpc.nc is not None, "it has started"
+        self._asked = await rpc.nc.subscribe(AUTHORIZE, queue=QUEUE, cb=self._take)
+
+    async def _take(self, message: Msg) -> None:
+        """Begin to answer a question. Called for one after the other, so the next one waits while too many are open."""
+        await self._free.acquire()
+        answering = asyncio.create_task(self._authorize(message))
+        self._answering.add(answering)
+        answering.add_done_callback(self._answered)
+
+    async def _authorize(self, message: Msg) -> None:
+        if self._broker is not None:
+            await _reply(self._broker, AUTHORIZE, message, self._decide)
+
+    def _answered(self, answering: asyncio.Task[None]) -> None:
+        self._free.release()
+        self._answering.discard(answering)
+        if not answering.cancelled() and (error := answering.exception()) is not None:
+            log.error("could not answer", subject=AUTHORIZE, exc_info=error)
 
     async def _access(self, call: str, body: bytes) -> bytes:
         """Answer a backend's call."""
@@ -115,7 +138,14 @@ class Rpc:
         connection = self._broker.nc
         with contextlib.suppress(nats.errors.Error, TimeoutError):  # it drains, and the broker may be away
             async with asyncio.timeout(STOP_S if connection is not None and connection.is_connected else 0):
+                if self._asked is not None:
+                    await self._asked.drain()  # type: ignore[no-untyped-call]
+                while self._answering:
+                    await asyncio.wait(set(self._answering))
                 await self._broker.stop()
+        for answering in self._answering:
+            answering.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
         if connection is not None:
             await broker.close(connection)
 

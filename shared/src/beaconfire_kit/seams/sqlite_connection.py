@@ -67,6 +67,11 @@ class Cursor:
 class Connection(aiosqlite.Connection):
     """aiosqlite's connection with our cursors."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._called = 0
+        """Functions that the thread has not finished. Their callers may be gone."""
+
     @property
     def driver(self) -> sqlite3.Connection:
         """Python's own connection. To be used in its thread."""
@@ -74,7 +79,20 @@ class Connection(aiosqlite.Connection):
 
     async def call(self, function: Callable[[], Any]) -> Any:
         """Call a function in the connection's thread."""
-        return await self._execute(function)  # type: ignore[no-untyped-call]
+
+        def counted() -> Any:
+            try:
+                return function()
+            finally:
+                self._called -= 1
+
+        self._called += 1
+        return await self._execute(counted)  # type: ignore[no-untyped-call]
+
+    async def rollback(self) -> None:
+        """Roll back. Without a transaction, the thread is not called."""
+        if self._called or self.in_transaction:
+            await super().rollback()
 
     def cursor(self) -> Any:
         """Return a cursor. Unlike aiosqlite's, making it needs no call of the thread."""
