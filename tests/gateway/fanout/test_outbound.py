@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from beaconfire_gateway.fanout.entry import OVERHEAD, Entry
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.fanout.outbound import BATCH_BYTES, LISTEN_FROM_S, LISTEN_S, LISTEN_TIMES, SLICE, Outbound
+from beaconfire_gateway.fanout.outbound import (
+    BATCH_BYTES,
+    BURST_S,
+    JOINED,
+    LISTEN_FROM_S,
+    LISTEN_S,
+    LISTEN_TIMES,
+    REST_S,
+    SLICE,
+    WRITING_SHARE,
+    Outbound,
+)
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Route, Routes
 from beaconfire_gateway.fanout.targets import CALLING, CallingWriter, Target, Writer
@@ -357,6 +368,54 @@ def test_gathering_time_counts_all_slices_of_a_large_room() -> None:
 
     gateway.settle()
     assert {listener.heard for listener in crowd} == {"ab"}
+
+
+def write_some(gateway: Gateway, letters: str = "a") -> None:
+    """Events delivered in one turn, and written at once, together."""
+    for letter in letters:
+        gateway.deliver("campaign.c1.state", letter)
+    gateway.now += LISTEN_S  # the last writing is long ago
+    gateway.settle()
+
+
+def test_gateway_rests_when_writing_takes_more_than_its_share_and_never_longer_than_the_bound() -> None:
+    gateway = Gateway()
+    join_slow(gateway, BURST_S * WRITING_SHARE)
+    rests = []
+    for _ in range(20):
+        gateway.deliver("campaign.c1.state", "a")
+        gateway.settle()
+        rests.append(gateway.outbound.rest_s)
+
+    assert rests[0] == 0  # a burst is free
+    assert 0 < rests[1] < rests[2]
+    assert max(rests) == pytest.approx(REST_S)
+
+    gateway.now += max(rests)
+    assert gateway.outbound.rest_s == 0
+
+
+def test_gateway_whose_writing_keeps_to_its_share_never_rests() -> None:
+    gateway = Gateway()
+    takes_s = BURST_S / 2
+    join_slow(gateway, takes_s)
+    for _ in range(20):
+        gateway.deliver("campaign.c1.state", "a")
+        gateway.settle()
+        gateway.now += takes_s / WRITING_SHARE - takes_s
+        assert gateway.outbound.rest_s == pytest.approx(0, abs=1e-9)
+
+
+def test_gateway_that_writes_many_events_at_a_time_does_not_rest() -> None:
+    """It has joined what it can, and is behind: a rest would only make it wait."""
+    many, few = Gateway(), Gateway()
+    for gateway, letters in [(many, "a" * JOINED), (few, "a" * (JOINED - 1))]:
+        join_slow(gateway, REST_S)
+        for _ in range(5):
+            write_some(gateway, letters)
+
+    assert many.outbound.rest_s == 0
+    assert few.outbound.rest_s > 0
 
 
 def test_join_or_reply_ends_the_gathering_and_pending_events_are_written_first() -> None:

@@ -13,7 +13,7 @@ tests/kit/seams/test_nats_connection.py fails when a release changes them.
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -50,6 +50,8 @@ class Connection(Client):
         self._direct: dict[bytes, Direct] = {}
         self._ps = MessageParser(self, self._direct)
         self._asked: dict[str, set[asyncio.Future[Any]]] = {}
+        self.rest_s: Callable[[], float] = lambda: 0.0
+        """Asked after each read: for how many seconds nothing is to be read or parsed. The server's bytes wait then."""
 
     async def _process_headers(self, headers: Any) -> Any:
         """Return the headers as they are: `MessageParser` has read them, and never hands over the raw block."""

@@ -9,13 +9,16 @@ else on the connection (INFO, PING, PONG, -ERR) still goes to nats-py's own pars
 A subscription can have a plain function (`Direct`) that is called with the bytes, which costs 1 µs. nats-py uses a
 queue and a task, which costs 14 to 18 µs. It also spreads the messages of one read over many turns of the event loop.
 
-This leans on private names of nats-py: `_ps` (the parser that its read loop feeds, with `parse` and `reset`) and
-`_process_msg`. tests/kit/seams/test_nats_parser.py fails when a release changes them.
+This leans on private names of nats-py: `_ps` (the parser that its read loop feeds, with `parse` and `reset`),
+`_process_msg`, and the socket (`_transport`, with its `_io_writer`). tests/kit/seams/test_nats_parser.py fails when a
+release changes the first three, and test_nats_direct.py when it changes the socket.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from nats.aio.client import DEFAULT_BUFFER_SIZE
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
@@ -58,6 +61,9 @@ class MessageParser(Parser):
 
     async def parse(self, data: bytes = b"") -> None:
         """Parse what was read from the socket, in order. Raises ProtocolError, on which nats-py reconnects."""
+        # A full buffer means that more has arrived, which is read before the rest.
+        if len(data) < DEFAULT_BUFFER_SIZE and (rest_s := self.nc.rest_s()) > 0:
+            await self._stop_reading(rest_s)
         if self._rest:
             self._rest += data
             if len(self._rest) < self._wanted:
@@ -71,6 +77,19 @@ class MessageParser(Parser):
                 self._rest += data[position:]
                 return
             await (self._hand_over(*other) if isinstance(other, tuple) else self._parse_other(other))
+
+    async def _stop_reading(self, seconds: float) -> None:
+        """Leave what the server sends in the kernel for so long: one large read costs less than many small ones."""
+        transport = self.nc._transport._io_writer.transport
+        if not transport.is_reading():  # its reader is full, and resumes it, or the connection has ended
+            return
+        transport.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            if not transport.is_closing():
+                transport.resume_reading()
+        await asyncio.sleep(0)  # the loop reads before anything is parsed
 
     def _take(self, data: bytes, position: int) -> tuple[int, tuple[Any, ...] | bytes | None]:
         """Call the functions for the messages from `position` on, up to a message or line that is for nats-py.

@@ -52,12 +52,16 @@ class Recipients:
     Compared by identity: two events with the same object go to the same sessions.
     """
 
-    __slots__ = ("targets", "wire", "writer")
+    __slots__ = ("frames", "share", "targets", "wire", "writer")
 
     def __init__(self, targets: list[Target], wire: Wire, writer: Writer) -> None:
         self.targets = targets
         self.wire = wire
         self.writer = writer
+        self.frames: list[bytes] | None = None
+        """Their share of the batch of events that `outbound` collects. None: they have none."""
+        self.share = 0
+        """And its bytes."""
 
 
 Rooms: TypeAlias = tuple[RoomKey, ...]

@@ -4,16 +4,22 @@ The events of one loop turn are joined and written once to each connection. Larg
 turn of the loop between them, so that pings, replies and joins do not wait. Events behind a slice do wait, because
 order is total.
 
-A write costs about as much as taking in an event, however few bytes it carries. So a busy gateway listens before it
-writes again. It listens for up to `LISTEN_TIMES` as long as the last writing took, and for `LISTEN_S` at most, counted
-from the end of that writing. The first turn of the loop without a new event ends the listening. If the last writing is
-longer ago, or took less than `LISTEN_FROM_S`, an event is written in the turn after the one that brought it.
+A write costs about as much as taking in an event, however few bytes it carries. So a busy gateway joins more events
+before it writes again (docs/adr/0100), in two ways:
+
+* It **listens**: it lets further turns bring events, for up to `LISTEN_TIMES` as long as the last writing took and for
+  `LISTEN_S` at most, counted from the end of that writing. The first turn of the loop without a new event ends the
+  listening. If the last writing is longer ago, or took less than `LISTEN_FROM_S`, an event is written in the turn after
+  the one that brought it.
+* It **rests**: if writing takes more than `WRITING_SHARE` of the time, it reads nothing from the broker for up to
+  `REST_S` (`rest_s`). What comes meanwhile is then read, and written, together.
 """
 
+import math
 import sys
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import nlargest
 from itertools import chain, islice
 from typing import Generic, Protocol, TypeAlias
@@ -30,6 +36,12 @@ LISTEN_TIMES = 5
 LISTEN_S = 0.03
 LISTEN_FROM_S = 0.001
 """Listening delays an event by at least one turn of the loop, which a shorter writing is not worth."""
+WRITING_SHARE = 0.45
+REST_S = 0.03
+BURST_S = 0.02
+"""So much writing at a time needs no rest."""
+JOINED = 5
+"""If a write carries so many events, as a mean, it needs no rest, because more would not save much."""
 BATCH_BYTES = 65_536
 """Of events queued at a time: no more than that, or one larger event, is written to a socket that is full."""
 
@@ -160,44 +172,66 @@ _Job = _One | _Lists | _Each | _Then
 class _Batch:
     """Events that wait to be joined, in order, with the sessions that get each."""
 
-    __slots__ = ("_overlap", "bytes", "data", "offset", "order", "since")
+    __slots__ = ("_counted", "_overlap", "_seen", "bytes", "largest", "offset", "order", "since", "with_share")
 
     def __init__(self) -> None:
         self.since = 0.0
         """When its first event was put into it."""
         self.order: list[tuple[Recipients, bytes]] = []
-        # The same object stands for the same sessions: their events are joined once for all of them.
-        self.data: dict[Recipients, list[bytes]] = {}
+        # The same object stands for the same sessions: it has their share, which is joined once for all of them.
+        self.with_share: list[Recipients] = []
         self.bytes = 0
+        self.largest = 0
+        """The bytes of its largest share."""
         self.offset = 0
-        self._overlap: int | None = None
+        self._overlap = 1  # of the first `_counted` shares
+        self._counted = 0
+        self._seen: set[Target] = set()  # the sessions of these, if they are several and none has two
 
-    def add(self, offset: int, recipients: Recipients, data: bytes) -> None:
-        self.order.append((recipients, data))
+    def add(self, offset: int, recipients: Recipients, frame: bytes) -> None:
+        self.order.append((recipients, frame))
         self.offset = offset
-        self.bytes += len(data)
-        before = self.data.get(recipients)
-        if before is None:
-            self.data[recipients] = [data]
-            self._overlap = None
+        size = len(frame)
+        self.bytes += size
+        frames = recipients.frames
+        if frames is None:
+            recipients.frames = [frame]
+            self.with_share.append(recipients)
         else:
-            before.append(data)
+            frames.append(frame)
+            size += recipients.share
+        recipients.share = size
+        if size > self.largest:
+            self.largest = size
 
-    @property
-    def overlap(self) -> int:
-        """The most lists of targets that any one target is in. Counted once for as many lists as there are."""
-        if self._overlap is None:
-            self._overlap = _overlap([recipients.targets for recipients in self.data])
+    def _count_overlap(self) -> int:
+        """Return the most shares that any one session has. Each share is looked at once, if that is 1."""
+        counted, self._counted = self._counted, len(self.with_share)
+        if counted == self._counted:
+            return self._overlap
+        if self._overlap == 1:
+            new = [recipients.targets for recipients in self.with_share[counted:]]
+            expected = len(self._seen) + sum(map(len, new))
+            self._seen.update(*new)
+            if len(self._seen) == expected:
+                return 1
+        self._overlap = max(Counter(chain.from_iterable(one.targets for one in self.with_share)).values())
         return self._overlap
 
     def largest_share(self) -> int:
-        """The most bytes of it that any one session gets: those of the largest lists, as many as one is in."""
-        return sum(nlargest(self.overlap, (sum(map(len, data)) for data in self.data.values())))
+        """The most bytes of it that any one session may get: those of the largest shares, as many as one has."""
+        overlap = self._count_overlap()
+        if overlap == 1:
+            return self.largest
+        return sum(nlargest(overlap, (recipients.share for recipients in self.with_share)))
 
     def jobs(self, before: int) -> list[_Job]:
-        """Return the jobs to write. Everything up to `offset` is written after the last, else up to `before`."""
-        if self.overlap <= 1:
-            return [_Lists([(some, some.wire.join(data)) for some, data in self.data.items()], self.offset)]
+        """Return the jobs to write, once. Everything up to `offset` is written after the last, else up to `before`."""
+        shares = [(recipients, recipients.frames or []) for recipients in self.with_share]
+        for recipients in self.with_share:
+            recipients.frames = None
+        if len(shares) == 1 or self._count_overlap() == 1:
+            return [_Lists([(some, some.wire.join(frames)) for some, frames in shares], self.offset)]
         jobs: list[_Job] = [_Each(*alike, gathered, before) for alike, gathered in _gather(self.order).items()]
         jobs[-1].offset = self.offset
         return jobs
@@ -232,12 +266,14 @@ class Outbound(Generic[S]):
         self._since = 0.0  # when the first event of the jobs was put here
         self._took = 0.0  # how long writing the jobs took so far
         self._listen_until = 0.0
+        self._free_at = -math.inf  # when writing will have taken no more than `WRITING_SHARE` of the time
         self._looked_at = 0  # events that were pending when it was last decided to go on listening
         self._written = 0
         self._through = 0  # jobs done so far
         self._delivered = 0
         self.frames_sent = 0
         self.writes = 0
+        self._frames_before = self._writes_before = 0  # as they were when the last writing ended
 
     @property
     def settled(self) -> int:
@@ -252,6 +288,11 @@ class Outbound(Generic[S]):
     def is_through(self, queued: int) -> bool:
         """Whether all is written that was queued when `queued` was this."""
         return self._through >= queued
+
+    @property
+    def rest_s(self) -> float:
+        """For how many seconds nothing should be read from the broker; 0 if it may be read."""
+        return max(0.0, self._free_at - BURST_S - self._clock())
 
     def start(self, offset: int) -> None:
         """Start, or start over, at an offset. Everything queued is written first."""
@@ -361,9 +402,18 @@ class Outbound(Generic[S]):
             WRITTEN_AFTER.observe(ended - self._since)
             if self._took >= LISTEN_FROM_S:
                 self._listen_until = ended + min(LISTEN_S, LISTEN_TIMES * self._took)
+            self._count_writing(ended)
             self._took = 0.0
             self._queued = 0
             self._bounded_to = self._batch_bytes
+
+    def _count_writing(self, ended: float) -> None:
+        """Count the writing that has just ended towards `WRITING_SHARE`, if it was of few events for each write."""
+        frames, writes = self.frames_sent - self._frames_before, self.writes - self._writes_before
+        if frames < JOINED * writes:
+            free_at = max(self._free_at, ended - self._took) + self._took / WRITING_SHARE
+            self._free_at = min(free_at, ended + BURST_S + REST_S)
+        self._frames_before, self._writes_before = self.frames_sent, self.writes
 
     def _run(self, budget: int) -> int:
         """Run the first job, or `budget` writes of it. Returns how many writes were made, at least 1."""
@@ -375,13 +425,6 @@ class Outbound(Generic[S]):
             self._through += 1
             self._written = max(self._written, job.offset)
         return max(1, made)
-
-
-def _overlap(lists: Collection[list[Target]]) -> int:
-    """The most lists that any one target is in. Costs a hundredth of the writes that follow."""
-    if len(lists) <= 1 or len(set().union(*lists)) == sum(map(len, lists)):
-        return min(1, len(lists))
-    return max(Counter(chain.from_iterable(lists)).values())
 
 
 def _gather(order: Iterable[tuple[Recipients, bytes]]) -> dict[_Alike, dict[Target, list[bytes]]]:

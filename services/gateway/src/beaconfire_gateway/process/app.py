@@ -260,6 +260,7 @@ class _Process:
             losing_s=self._tuning.losing_s,
         )
         self._parts = Parts(gateway, checker, reader)
+        nc.rest_s = lambda: gateway.outbound.rest_s
         attendance = GatewayAttendance(gateway, Node(gateway.process_id))
         self._attendance = gateway.attendance = attendance
         typing = gateway.typing = RoomsTypingUsers(gateway)

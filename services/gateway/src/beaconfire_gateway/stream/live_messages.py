@@ -17,8 +17,8 @@ FOREIGN = metrics.Counter(
 _STREAM = broker.STREAM.encode()
 _LIVE = broker.LIVE_PREFIX.encode()
 _BLOCK = b"\r\nNats-Stream: %s\r\nNats-Subject: %%s\r\nNats-Sequence: " % _STREAM
-_NONE_GIVEN = b"NATS/1.0"
-"""What is before `_BLOCK` if the publisher gave no headers."""
+_NONE_GIVEN = len(b"NATS/1.0")
+"""Where `_BLOCK` starts if the publisher gave no headers."""
 _OFFSET_DIGITS = 19
 """An offset has at most so many: it fits into 63 bits."""
 
@@ -27,12 +27,14 @@ def parse_live(subject: bytes, body: bytes, headers: bytes | None) -> tuple[int,
     """Return the offset and the message, or None if the stream did not send it."""
     if headers is None:
         return None
-    block, text = _expected(subject)
+    block, length, text = _expected(subject)
     # nats-server writes its headers in one piece: look for that first, which is one search instead of three.
-    given, found, rest = headers.rpartition(block)  # `given` by the publisher
-    digits, _, rest = rest.partition(b"\r\n")
-    if found and text and digits.isdigit() and len(digits) <= _OFFSET_DIGITS and b"Nats-S" not in rest:
-        return int(digits), Stored(text, body, given != _NONE_GIVEN and has_ttl(given))
+    start = headers.rfind(block)  # what is before it was given by the publisher
+    if start >= 0 and text:
+        end = headers.find(b"\r\n", start + length)
+        digits = headers[start + length : end]
+        if digits.isdigit() and len(digits) <= _OFFSET_DIGITS and headers.find(b"Nats-S", end) < 0:
+            return int(digits), Stored(text, body, start != _NONE_GIVEN and has_ttl(headers[:start]))
     offset = _find_offset(subject, headers)
     return None if offset is None else (offset, Stored(text, body, has_ttl(headers)))
 
@@ -44,13 +46,14 @@ def stored_at(headers: bytes | None) -> float:
 
 
 @lru_cache(maxsize=10_000)
-def _expected(subject: bytes) -> tuple[bytes, str]:
-    """Return the headers up to the offset that the stream gives this subject, and the stored subject.
+def _expected(subject: bytes) -> tuple[bytes, int, str]:
+    """Return the headers up to the offset that the stream gives this subject, their length, and the stored subject.
 
     The latter is empty if it is no subject of `live.>`.
     """
     own = subject.removeprefix(_LIVE)
-    return _BLOCK % own, text_of(own) if own != subject else ""
+    block = _BLOCK % own
+    return block, len(block), text_of(own) if own != subject else ""
 
 
 def _find_offset(subject: bytes, headers: bytes) -> int | None:
