@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,11 +22,35 @@ NAME = "localhost"
 START_S = 15
 
 
+class Balancer:
+    """A proxy as a process."""
+
+    def __init__(self, command: Sequence[str], folder: Path, port: int) -> None:
+        self.url = f"https://{NAME}:{port}"
+        self._command, self._folder, self._port = command, folder, port
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        log = self._folder / "proxy.log"
+        with log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdout=output, stderr=output, cwd=self._folder
+            )
+        await _listens(self._port, self._process, log)
+
+    async def kill(self) -> None:
+        """Kill it. All of its connections are closed."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
 @asynccontextmanager
-async def proxied(
+async def balanced(
     kind: str, folder: Path, gateways: Sequence[str], *, port: int = 0, under_prefix: bool = False
-) -> AsyncIterator[str]:
-    """Start a proxy in front of gateways (`http://…`). Yields its address, with TLS, for HTTP/1.1 and HTTP/2.
+) -> AsyncIterator[Balancer]:
+    """Start a proxy in front of gateways (`http://…`), with TLS, for HTTP/1.1 and HTTP/2.
 
     The file `site.crt` in the folder is its certificate. `port` 0 is a free one. `under_prefix` serves everything under
     /table.
@@ -33,18 +58,22 @@ async def proxied(
     port = port or free_port()
     ends = [one.removeprefix("http://") for one in gateways]
     site = _under_prefix(kind, _read(_FILES[kind])) if under_prefix else _read(_FILES[kind])
-    command = _KINDS[kind](site, folder, port, ends)
-    program = shutil.which(command[0], path=f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin")
-    assert program, f"{command[0]} is missing: `make proxies` installs it"
-    with (folder / "proxy.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(program, *command[1:], stdout=log, stderr=log, cwd=folder)
+    name, *arguments = _KINDS[kind](site, folder, port, ends)
+    program = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin")
+    assert program, f"{name} is missing: `make proxies` installs it"
+    one = Balancer([program, *arguments], folder, port)
     try:
-        await _listens(port, process, folder / "proxy.log")
-        yield f"https://{NAME}:{port}"
+        await one.start()
+        yield one
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        await one.kill()
+
+
+@asynccontextmanager
+async def proxied(kind: str, folder: Path, gateways: Sequence[str], **options: Any) -> AsyncIterator[str]:
+    """Start a proxy as `balanced` does. Yields its address."""
+    async with balanced(kind, folder, gateways, **options) as one:
+        yield one.url
 
 
 def _nginx(site: str, folder: Path, port: int, gateways: Sequence[str]) -> list[str]:

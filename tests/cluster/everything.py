@@ -17,7 +17,7 @@ from beaconfire.local_services import ServiceProcess
 from tests.client import trust, trusting
 from tests.cluster.brokers import Brokers
 from tests.cursors import cursor_of
-from tests.databases import database_url
+from tests.databases import Postgres, database_url
 from tests.faults import http_followers, socketio_followers
 from tests.faults.checker import Verdict, check
 from tests.faults.follower import Follower
@@ -27,9 +27,11 @@ from tests.faults.plain_followers import PlainFollower
 from tests.faults.socketio_followers import SocketIOFollower
 from tests.faults.world import events_of
 from tests.forked import forked
-from tests.proxies import proxied
+from tests.proxies import Balancer, balanced
 
 PATIENCE_S = 90.0
+TRY_AGAIN = "try again"
+"""What a client of Socket.IO is told while the brokers elect a leader. It does, and the verdict says what it got."""
 PAUSE_S = 0.02
 """Between two events: services that start need the processors too."""
 GATEWAYS = 4
@@ -100,9 +102,10 @@ class SecureFollower(Follower):
 class Everything:
     """The services, a campaign with its owner, and the owner's clients."""
 
-    def __init__(self, brokers: Brokers, services: Services, http: aiohttp.ClientSession) -> None:
+    def __init__(self, brokers: Brokers, services: Services, balancer: Balancer, http: aiohttp.ClientSession) -> None:
         self.brokers = brokers
         self.services = services
+        self.balancer = balancer
         self.native: list[SecureFollower] = []
         self.others: list[Listener] = []
         self.campaign = ""
@@ -121,8 +124,9 @@ class Everything:
         self.campaign = made["campaign"]["id"]
 
     @asynccontextmanager
-    async def followed(self, url: str, certificate: Path) -> AsyncIterator[None]:
+    async def followed(self, certificate: Path) -> AsyncIterator[None]:
         """Run clients of every protocol through the load balancer while the block runs."""
+        url = self.balancer.url
         room = f"campaign:{self.campaign}"
         both = (frozenset({room}), frozenset({f"{room}/settlement:s1"}))
         socketio = [
@@ -158,6 +162,11 @@ class Everything:
     @property
     def clients(self) -> list[Follower | Listener]:
         return [*self.native, *self.others]
+
+    @property
+    def trouble(self) -> list[str]:
+        """What clients met that no fault explains."""
+        return [f"{one.name}: {found}" for one in self.others for found in one.problems if TRY_AGAIN not in found]
 
     async def publish(self) -> int | None:
         """Publish an event over HTTP, through one of the publishers. Returns its offset if that is known yet."""
@@ -248,8 +257,34 @@ async def everything(kind: str, folder: Path) -> AsyncIterator[Everything]:
         for one in services.all:
             stack.callback(one.kill)
         await services.start(*services.all)
-        whole = Everything(brokers, services, await stack.enter_async_context(aiohttp.ClientSession()))
+        balancer = await stack.enter_async_context(balanced(kind, folder, [one.url for one in services.gateways]))
+        whole = Everything(brokers, services, balancer, await stack.enter_async_context(aiohttp.ClientSession()))
         await whole.begin()
-        url = await stack.enter_async_context(proxied(kind, folder, [one.url for one in services.gateways]))
-        await stack.enter_async_context(whole.followed(url, folder / "site.crt"))
+        await stack.enter_async_context(whole.followed(folder / "site.crt"))
         yield whole
+
+
+async def lose_each_part(whole: Everything, postgres: Postgres) -> None:
+    """Kill one of each service, the leading broker, PostgreSQL and the load balancer. Then deploy all gateways anew."""
+    services = whole.services
+    async with whole.publishing():
+        await whole.written(5)
+        for service in (services.gateways[0], services.publishers[0], services.auths[0], services.workers[0]):
+            service.kill()
+            await whole.written(5)
+            await services.start(service)
+        leader = await whole.brokers.leader()
+        whole.brokers.servers[leader].kill()
+        await whole.written(5)
+        await whole.brokers.start(leader)
+        await asyncio.to_thread(postgres.stop_at_once)
+        postgres.start()
+        await whole.written(5)
+        await whole.balancer.kill()  # closes every connection
+        await whole.written(5)
+        await whole.balancer.start()
+        await whole.written(5)
+        for gateway in services.gateways:  # a rolling deployment
+            await asyncio.to_thread(gateway.stop, PATIENCE_S)
+            await services.start(gateway)
+            await whole.written(5)

@@ -5,6 +5,8 @@ python -m tests.faults [--rounds 8] [--followers 20] [--only "broker killed -9"]
 Without `--only`: every fault of one broker, how long resumes take, changes of the catalogue, the faults of the other
 ways in (Socket.IO, server-sent events, long polling, plain), who is here through faults, then every scenario of a
 cluster of three.
+
+`--only balancer` loses each part of everything behind nginx, HAProxy and Caddy. It has a table of its own in the page.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from rich.console import Console
 
 from beaconfire_kit import logs
 from scripts import results
+from tests.cluster import balanced
 from tests.cluster import report as cluster
 from tests.cluster.scenarios import SCENARIOS
 from tests.faults import catalogue, presence, report, ways_in
@@ -28,6 +31,9 @@ from tests.faults.report import Outcome, Promise, Section
 from tests.faults.world import world
 
 COMMAND = "make faults"
+BALANCER = "balancer"
+BALANCER_COMMAND = 'make faults ARGS="--only balancer"'
+PARTS = ("resumes", "catalogue", "ways in", "presence", "cluster", BALANCER)
 RING_AGE_S = "5"
 """Short, so that some resume from a gateway's memory and some from the stream."""
 RESET_PROFILE = "clients away for 2 s"
@@ -72,6 +78,7 @@ class Run:
         self._faults: dict[str, Outcome] = {}
         self._resumes: dict[str, Outcome] = {}
         self._cluster: dict[str, cluster.Outcome] = {}
+        self._balanced: dict[str, balanced.Outcome] = {}
         self._changes: catalogue.Outcome | None = None
         self._ways: dict[str, ways_in.Outcome] = {}
         self._presence: dict[str, presence.Outcome] = {}
@@ -85,7 +92,8 @@ class Run:
         ways_are_clean = all(one.is_clean for one in self._ways.values())
         presence_is_clean = all(one.is_clean for one in self._presence.values())
         cluster_is_clean = all(one.is_clean for one in self._cluster.values())
-        whole = are_clean and ways_are_clean and presence_is_clean and cluster_is_clean
+        balanced_is_clean = all(one.is_clean for one in self._balanced.values())
+        whole = are_clean and ways_are_clean and presence_is_clean and cluster_is_clean and balanced_is_clean
         return whole and all(one.is_clean for one in of_one)
 
     def faults(self, names: Sequence[str]) -> None:
@@ -139,6 +147,14 @@ class Run:
         """Scenarios of three brokers."""
         self._cluster = asyncio.run(cluster.run_all(names, rounds=self._rounds, followers=self._followers))
         self._print(cluster.section(self._cluster, rounds=self._rounds, followers=self._followers))
+
+    def balanced(self) -> None:
+        """Everything at once, behind each load balancer."""
+        self._balanced = balanced.run_all(rounds=self._rounds)
+        self._print(balanced.section(self._balanced, rounds=self._rounds))
+        for name, outcome in self._balanced.items():
+            for found in outcome.trouble:
+                self._console.print(f"[red]{name}: {found}")
 
     def promises(self) -> None:
         """The promises of docs/topics/delivery.md, beside this run's figures."""
@@ -226,6 +242,8 @@ def main() -> None:
         one.ways_in()
     if chosen.only in (None, "presence"):
         one.presence()
+    if chosen.only == BALANCER:
+        one.balanced()
     if together := [name for name in wanted if name in SCENARIOS]:
         one.cluster(together)
     if chosen.only is None:
@@ -235,7 +253,8 @@ def main() -> None:
     )
     if chosen.write is not None:
         sections = [one.sections[-1], *one.sections[:-1]]
-        results.put(chosen.write, COMMAND, "\n\n".join([circumstances, *(part.markdown() for part in sections)]))
+        text = "\n\n".join([circumstances, *(part.markdown() for part in sections)])
+        results.put(chosen.write, BALANCER_COMMAND if chosen.only else COMMAND, text)
     console.print(circumstances)
     console.print("clean" if one.is_clean else "[red]DAMAGED")
     sys.exit(0 if one.is_clean else 1)
@@ -250,19 +269,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         metavar="FAULT",
-        choices=[*FAULTS, *SCENARIOS, "resumes", "catalogue", "ways in", "presence", "cluster"],
-        help=f"one of: {'; '.join([*FAULTS, 'resumes', 'catalogue', 'ways in', 'presence', 'cluster', *SCENARIOS])}",
+        choices=[*FAULTS, *SCENARIOS, *PARTS],
+        help=f"one of: {'; '.join([*FAULTS, *PARTS, *SCENARIOS])}",
     )
     parser.add_argument("--write", type=_page, metavar="PAGE", help="put the results into this page, too")
     chosen = parser.parse_args()
-    if chosen.write is not None and chosen.only is not None:
-        parser.error("--write puts the whole report into a page: leave --only out")
+    if chosen.write is not None and chosen.only not in (None, BALANCER):
+        parser.error(f"--write puts a whole report into a page: leave --only out, or choose {BALANCER}")
     return chosen
 
 
 def _page(text: str) -> Path:
     page = Path(text)
-    if not results.has_place(page, COMMAND):
+    if not (results.has_place(page, COMMAND) and results.has_place(page, BALANCER_COMMAND)):
         raise argparse.ArgumentTypeError(f"{text} is no page with a place for results")
     return page
 
