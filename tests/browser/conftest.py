@@ -146,9 +146,16 @@ def _demo_campaign(demo_services: Services) -> str:
     return dict(demo.seed_all(demo_services))["campaign"]
 
 
+def chromium_executable() -> str:
+    """The program that `make browser` installs."""
+    executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    assert executable, "Chromium is missing: `make browser` installs it"
+    return executable
+
+
 @asynccontextmanager
 async def _running_chromium() -> AsyncIterator[Browser]:
-    executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    executable = chromium_executable()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
         expect.set_options(timeout=10_000)

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import CDPSession, Error, Page
 
 from beaconfire.local_services import Services
-from tests.browser.conftest import Table
+from tests.browser.conftest import Table, chromium_executable
+from tests.browser.devtools import running_chromium
 from tests.browser.recording import UNTIL_HEARD, Scripted, publish, publishing
 from tests.browser.tabs import Tab
 
@@ -42,6 +44,14 @@ UNTIL_MOVED = """(before) => new Promise((resolve) => {
     };
     look();
 })"""
+# Count the runs of a timer, and note when the page is frozen.
+WATCH = """() => {
+    window.watched = { ticks: 0, states: [] };
+    setInterval(() => (window.watched.ticks += 1), 50);
+    for (const name of ["freeze", "resume"]) document.addEventListener(name, () => window.watched.states.push(name));
+}"""
+WATCHED = "() => window.watched"
+IS_HIDDEN = "() => document.hidden"
 DISPATCH = "(name) => document.dispatchEvent(new Event(name))"
 # As in Chrome on Android: one of the tabs has the connection.
 NO_WORKERS = ("SharedWorker",)
@@ -109,28 +119,52 @@ async def test_without_shared_workers_the_next_tab_leads_when_the_leader_is_clos
 
 
 @pytest.mark.timeout(RUN_S)
-async def test_without_shared_workers_the_next_tab_leads_when_the_leader_is_frozen_or_hangs(table: Table) -> None:
-    """Both leaders come back, and hear once what they have missed.
-
-    Chromium freezes no page without a screen, so the page is only sent the events that come with it.
-    """
+async def test_without_shared_workers_the_next_tab_leads_when_the_leader_hangs(table: Table) -> None:
+    """The leader comes back, and hears once what it has missed."""
     first, second = await _pages(table, 2)
     sessions = [await _join(table, page, missing=NO_WORKERS) for page in (first, second)]
     async with publishing(table) as offsets:
-        await first.evaluate(DISPATCH, "freeze")
+        tools = await _hang(first)
+        await second.evaluate(DISPATCH, "visibilitychange")
         moved = await second.evaluate(UNTIL_MOVED, sessions[0])
-        await first.evaluate(DISPATCH, "resume")
-        assert await first.evaluate(UNTIL_MOVED, sessions[0]) == moved
-        tools = await _hang(second)
-        await first.evaluate(DISPATCH, "visibilitychange")
-        last = await first.evaluate(UNTIL_MOVED, moved)
         await tools.send("Debugger.resume")
-        assert await second.evaluate(UNTIL_MOVED, moved) == last
+        assert await first.evaluate(UNTIL_MOVED, sessions[0]) == moved
     for page in (first, second):
         await page.evaluate(UNTIL_HEARD, len(offsets))
 
     assert await first.evaluate(HEARD) == offsets
     assert await second.evaluate(HEARD) == offsets
+
+
+@pytest.mark.timeout(RUN_S)
+async def test_without_shared_workers_a_leader_in_the_background_serves_until_it_is_frozen(
+    demo_services: Services, demo_campaign: str, tmp_path: Path
+) -> None:
+    """Chromium slows down the leader's timers, then freezes it. It comes back, and hears once what it has missed."""
+    table = Table(demo_services, demo_campaign)
+    async with running_chromium(chromium_executable(), tmp_path) as browser:
+        first = await browser.open(table.url)
+        sessions = [await _join(table, first, missing=NO_WORKERS)]
+        second = await browser.open(table.url)
+        assert await first.evaluate(IS_HIDDEN)
+        sessions.append(await _join(table, second, missing=NO_WORKERS))
+        await first.evaluate(WATCH)
+        async with publishing(table) as offsets:
+            await second.evaluate(UNTIL_HEARD, 10)
+            await first.set_state("frozen")
+            frozen = await first.evaluate(WATCHED)
+            moved = await second.evaluate(UNTIL_MOVED, sessions[0])
+            await second.evaluate(UNTIL_HEARD, 150)  # of fifty a second: slow timers would run more than once
+            assert await first.evaluate(WATCHED) == frozen
+            await first.set_state("active")
+            assert await first.evaluate(UNTIL_MOVED, sessions[0]) == moved
+        for page in (first, second):
+            await page.evaluate(UNTIL_HEARD, len(offsets))
+
+        assert sessions[0] == sessions[1]
+        assert (await first.evaluate(WATCHED))["states"] == ["freeze", "resume"]
+        assert await first.evaluate(HEARD) == offsets
+        assert await second.evaluate(HEARD) == offsets
 
 
 async def _pages(table: Table, count: int) -> list[Page]:
