@@ -106,8 +106,8 @@ class _Asking:
         self._answer: asyncio.Task[Role] | None = None
 
     def expect(self, role: Role, answer: asyncio.Task[Role]) -> None:
-        """Go on with this role. `answer` is the task that asks auth."""
-        self._expected, self._answer = role, answer
+        """Go on with this role. `answer` is the task that asks auth. A second question of the handler is waited for."""
+        self._expected, self._answer, self.may_expect = role, answer, False
 
     async def confirm(self) -> None:
         """Wait for auth's answer. Raises its refusal, and _OtherRole."""
