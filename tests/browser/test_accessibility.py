@@ -1,11 +1,12 @@
 """Every view of the demo's pages meets WCAG 2.2 AA, as far as axe-core and measurements can tell."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, Page, ViewportSize, expect
+from playwright.async_api import Browser, Page, Route, ViewportSize, expect
 
 from beaconfire import demo
 from beaconfire.api import call
@@ -24,6 +25,17 @@ CHECK = """async () => {
 }"""
 DAY: tuple[Literal["light"], ...] = ("light",)
 NIGHT_AND_DAY: tuple[Literal["light", "dark"], ...] = ("dark", "light")
+# Where the keyboard is: the thing that the focus belongs to, and the control's own name.
+FOCUSED = """(() => {
+    const { activeElement: one } = document;
+    const name = one.getAttribute("aria-label") ?? one.innerText.trim();
+    return [one.closest("[data-key]")?.dataset.key ?? "", name];
+})()"""
+# The edges of the columns, first of what is shown while the page is loaded, and then of the page.
+EDGES = """(selector) => [...document.querySelectorAll(selector)].map((one) => {
+    const { left, top, width } = one.getBoundingClientRect();
+    return [left, top, width].map(Math.round);
+})"""
 MOVING = "document.getAnimations().filter(({ playState }) => playState === 'running').length"
 
 
@@ -97,6 +109,90 @@ async def test_every_view_and_dialog_is_accessible_in_light_and_dark(
     await _tracker(page, look)
 
     assert inspection.found == []
+
+
+async def test_keyboard_keeps_its_place_when_another_user_changes_the_page_and_after_a_dialog(everyone: Table) -> None:
+    owner, token = await everyone.seat("Owner"), everyone.token("Editor")
+    page, url = owner.page, f"{everyone.campaign_url}/settlements"
+    await page.locator("body").evaluate("(body) => { scrollTo(0, 0); body.focus(); }")
+    order = []
+    for _ in range(9):
+        await page.keyboard.press("Tab")
+        order.append((await page.evaluate(FOCUSED))[1])
+    made = [
+        call("POST", url, {"name": name}, token=token)["settlement"]["id"] for name in ("Ashen", "Birchen", "Cedarn")
+    ]
+    for each in made:
+        await expect(page.locator(f"[data-key='{each}']")).to_be_visible()
+    edit = page.get_by_role("button", name="Edit Birchen")
+    await edit.focus()
+    kept = []
+
+    async def note() -> None:
+        kept.append(await page.evaluate(FOCUSED))
+
+    call("DELETE", f"{url}/{made[0]}", token=token)  # the row before
+    await expect(page.get_by_role("article", name="Ashen")).to_have_count(0)
+    await note()
+    kingdom = call("POST", f"{everyone.campaign_url}/kingdoms", {"name": "Woods"}, token=token)["kingdom"]["id"]
+    call("PATCH", f"{url}/{made[1]}", {"kingdomId": kingdom}, token=token)  # moves to another list
+    await expect(page.get_by_role("region", name="Woods").get_by_role("article", name="Birchen")).to_be_visible()
+    await note()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("dialog").get_by_label("Name", exact=True)).to_be_focused()
+    call("PATCH", f"{url}/{made[1]}", {"kingdomId": None}, token=token)  # the button that opened the dialog is replaced
+    await expect(page.get_by_role("region", name="Woods").get_by_role("article", name="Birchen")).to_have_count(0)
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await note()
+    await page.get_by_role("button", name="Delete Birchen").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").focus()
+    await page.keyboard.press("Enter")  # the row is gone: its neighbour has the focus
+    await expect(page.get_by_role("article", name="Birchen")).to_have_count(0)
+    after = (await page.evaluate(FOCUSED))[0]
+    for path in (f"settlements/{made[2]}", f"kingdoms/{kingdom}"):
+        call("DELETE", f"{everyone.campaign_url}/{path}", token=token)
+
+    names = ["Skip to the content", "Beaconfire", "Campaign", "Workspace", "Tracker", "Connection details", "Sign out"]
+    assert order == [*names, "Campaigns", "Edit the campaign"]
+    assert kept == [[made[1], "Edit Birchen"]] * 3
+    assert after == made[2]
+
+
+@pytest.mark.parametrize("application", ["campaign", "workspace", "tracker"])
+async def test_page_that_is_loaded_shows_where_its_content_will_be_and_says_that_it_is_busy(
+    everyone: Table, application: str, demo_services: Services
+) -> None:
+    roots = dict(demo.seed_all(demo_services))
+    window, answer = await everyone.window(), asyncio.Event()
+    page = window.page
+    await window.sign_in("Owner")
+    await expect(page.locator("[aria-busy=true]")).to_have_count(0)
+
+    async def hold(route: Route) -> None:
+        await answer.wait()
+        await route.continue_()
+
+    await page.route(f"**/{roots[application]}", hold)
+    word = "campaign" if application == "campaign" else "workspace"
+    await page.goto(f"{everyone.url}{application}/#/{word}/{roots[application]}")
+    await expect(page.get_by_role("main").get_by_role("status")).to_have_text("Loading…")
+    await expect(page.locator("main [aria-busy=true]")).to_have_count(1)
+    columns = ".board-bones .bones" if application == "tracker" else ".columns > .column"
+    before = await page.evaluate(EDGES, columns)
+    answer.set()
+
+    await expect(page.locator(".present-user").first).to_be_visible()
+    await expect(page.locator(".skeleton")).to_have_count(0)
+    await expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    after = await page.evaluate(EDGES, ".board > section" if application == "tracker" else columns)
+    moved = [
+        max(abs(one - other) for one, other in zip(old, new, strict=True))
+        for old, new in zip(before, after, strict=True)
+    ]
+    assert max(moved) <= 8, (before, after)
 
 
 async def _campaign(everyone: Table, window: Window, look: Look, request: pytest.FixtureRequest) -> None:

@@ -182,8 +182,14 @@ async def test_step_and_deletion_from_an_outdated_state_ask_about_the_current_on
         call("PATCH", f"{url}/{made['id']}", {"population": 12}, token=token)
         await page.get_by_role("button", name="Delete Thornwick").click()
         await dialog.get_by_role("button", name="Delete").click()
-        await expect(dialog.get_by_role("alert")).to_contain_text("population is now “12”. Delete again")
+        await expect(dialog).to_contain_text("Population is now “12”.")
+        await dialog.get_by_role("button", name="Keep it").click()
+        await expect(page.get_by_role("article", name="Thornwick")).not_to_have_attribute("data-fate", "deleted")
+        call("PATCH", f"{url}/{made['id']}", {"population": 13}, token=token)
+        await page.get_by_role("button", name="Delete Thornwick").click()
         await dialog.get_by_role("button", name="Delete").click()
+        await expect(dialog).to_contain_text("Population is now “13”.")
+        await dialog.get_by_role("button", name="Delete it").click()
         await expect(page.get_by_role("article", name="Thornwick")).to_have_count(0)
     finally:
         gateway.thaw()
@@ -399,7 +405,7 @@ async def test_unknown_address_gets_a_page_for_people_and_json_for_programs(tabl
     assert (refused.value.status, refused.value.code) == (404, "not_found")
 
 
-async def test_sending_a_form_again_after_a_lost_answer_creates_nothing_twice(table: Table) -> None:
+async def test_form_whose_answer_was_lost_is_sent_again_and_creates_nothing_twice(table: Table) -> None:
     owner, token = await table.seat("Owner"), table.token("Owner")
     page, dialog = owner.page, owner.page.get_by_role("dialog")
     lost = 0
@@ -416,15 +422,88 @@ async def test_sending_a_form_again_after_a_lost_answer_creates_nothing_twice(ta
     await page.get_by_role("button", name="Settlement", exact=True).click()
     await dialog.get_by_label("Name", exact=True).fill("Lostholm")
     await dialog.get_by_role("button", name="Add", exact=True).click()
-    await expect(dialog.get_by_role("alert")).to_contain_text("The service does not answer.")
-    await dialog.get_by_role("button", name="Add", exact=True).click()
     await expect(dialog).to_have_count(0)
+    await expect(page.get_by_role("button", name="Edit Lostholm")).to_be_visible()
+    await expect(page.locator("[aria-busy=true]")).to_have_count(0)
 
     settlements = call("GET", f"{table.campaign_url}/settlements", token=token)["settlements"]
     made = [one["id"] for one in settlements if one["name"] == "Lostholm"]
     for one in made:
         call("DELETE", f"{table.campaign_url}/settlements/{one}", token=token)
     assert (len(made), lost) == (1, 1)
+
+
+async def test_things_added_and_deleted_offline_wait_visibly_and_follow_in_the_other_window_once(table: Table) -> None:
+    owner, editor = await table.seat("Owner"), await table.seat("Editor")
+    page, dialog, seen = editor.page, editor.page.get_by_role("dialog"), owner.page
+    token = table.token("Owner")
+    for name in ("Elmstead", "Oakstead"):
+        call("POST", f"{table.campaign_url}/settlements", {"name": name}, token=token)
+        await expect(page.get_by_role("article", name=name)).to_be_visible()
+
+    await editor.context.set_offline(True)
+    await expect(page.locator("#connection")).to_contain_text("Reconnecting")
+    for name in ("Ashstead", "Mistake"):
+        await page.get_by_role("button", name="Settlement", exact=True).click()
+        await dialog.get_by_label("Name", exact=True).fill(name)
+        await dialog.get_by_role("button", name="Add", exact=True).click()
+    await page.get_by_role("article", name="Elmstead").get_by_role("button", name="Structure").click()
+    await dialog.get_by_label("Name", exact=True).fill("Lookout")
+    await dialog.get_by_role("button", name="Add", exact=True).click()
+    for name in ("Oakstead", "Greywatch"):
+        await page.get_by_role("button", name=f"Delete {name}").click()
+        await dialog.get_by_role("button", name="Delete").click()
+    await page.get_by_role("button", name="Discard: Mistake").click()
+    await page.get_by_role("button", name="Undo: Greywatch").click()
+    await expect(page.get_by_role("article", name="Mistake")).to_have_count(0)
+    await expect(page.get_by_role("article", name="Ashstead")).to_contain_text("Waits to be added")
+    await expect(page.get_by_role("article", name="Oakstead")).to_contain_text("Waits to be deleted")
+    await expect(page.get_by_role("button", name="Edit Oakstead")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Edit Greywatch")).to_be_visible()
+    await expect(page.locator("#unsent")).to_have_text("3 changes wait")
+    await editor.context.set_offline(False)
+
+    await expect(seen.get_by_role("article", name="Ashstead")).to_have_count(1)
+    await expect(seen.get_by_role("article", name="Elmstead")).to_contain_text("Lookout")
+    await expect(seen.get_by_role("article", name="Oakstead")).to_have_count(0)
+    for window in (page, seen):
+        await expect(window.locator("[aria-busy=true]")).to_have_count(0)
+        await expect(window.get_by_role("article", name="Ashstead")).to_have_count(1)
+        await expect(window.get_by_role("article", name="Oakstead")).to_have_count(0)
+        await expect(window.get_by_text("Lookout", exact=True)).to_have_count(1)
+    deeds = ["Editor deleted Oakstead", "Editor added Lookout in Elmstead", "Editor added Ashstead"]
+    assert (await _feed(seen).all_inner_texts())[:3] == deeds
+    await expect(page.locator("#unsent")).to_have_text("")
+    _assert_untroubled(owner)
+
+
+async def test_things_added_and_deleted_offline_are_put_back_if_they_are_refused_and_the_page_says_why(
+    table: Table,
+) -> None:
+    owner, editor = await table.seat("Owner"), await table.seat("Editor")
+    page, dialog, role = editor.page, editor.page.get_by_role("dialog"), owner.page.get_by_label("Role of Editor")
+    await editor.context.set_offline(True)
+    await expect(page.locator("#connection")).to_contain_text("Reconnecting")
+    await page.get_by_role("button", name="Settlement", exact=True).click()
+    await dialog.get_by_label("Name", exact=True).fill("Nowhere")
+    await dialog.get_by_role("button", name="Add", exact=True).click()
+    await page.get_by_role("button", name="Delete Saltmere").click()
+    await dialog.get_by_role("button", name="Delete").click()
+    await page.get_by_role("link", name="Campaigns").click()
+    try:
+        await role.select_option("viewer")
+        await expect(_feed(owner.page).first).to_contain_text("You made Editor a viewer")
+        await editor.context.set_offline(False)
+
+        toasts = page.locator("#toasts")
+        await expect(toasts).to_contain_text("A change that you made earlier was refused. You may not do this.")
+        await expect(page.locator("#unsent")).to_have_text("")
+        await page.get_by_role("link", name=demo.campaign.CAMPAIGN).click()
+        await expect(page.get_by_role("article", name="Saltmere")).not_to_have_attribute("data-fate", "deleted")
+        await expect(page.get_by_role("article", name="Nowhere")).to_have_count(0)
+    finally:
+        await role.select_option("editor")
+        await expect(_feed(owner.page).first).to_contain_text("You made Editor an editor")
 
 
 async def test_refused_sign_in_says_why_and_keeps_what_was_typed(table: Table) -> None:
@@ -452,6 +531,18 @@ async def test_new_user_signs_up_and_owns_a_new_campaign_at_once(table: Table) -
     await expect(page.get_by_role("heading", name="The First Road")).to_be_visible()
     await expect(page.locator(".role-line")).to_contain_text("owner")
     _assert_untroubled(window)
+
+    await window.context.set_offline(True)
+    await expect(page.locator("#connection")).to_contain_text("Reconnecting")
+    await page.get_by_role("button", name="Delete the campaign").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await page.get_by_role("button", name="New campaign").click()
+    await page.get_by_role("dialog").get_by_label("Name").fill("The Second Road")
+    await page.get_by_role("dialog").get_by_role("button", name="Create").click()
+    await expect(page.locator(".root-link").filter(has_text="The Second Road")).to_contain_text("Waits to be added")
+    await window.context.set_offline(False)
+    await expect(page.get_by_role("link", name="The Second Road")).to_be_visible()
+    await expect(page.locator(".root-link")).to_have_count(1)
 
 
 async def test_page_recovers_automatically_from_a_killed_gateway(table: Table) -> None:

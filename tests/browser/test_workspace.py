@@ -146,30 +146,66 @@ async def test_typing_and_presence_are_seen_by_the_other_and_a_message_ends_the_
     await expect(viewer.page.locator(".present-user")).to_have_count(1, timeout=30_000)
 
 
-async def test_window_that_was_offline_gets_everything_once_and_sends_its_message_again(desk: Desk) -> None:
-    """Markup in a message is text."""
-    owner, viewer = await desk.seat("Owner"), await desk.seat("Viewer")
-    approval = desk.request("Close the gate")
-    await expect(card(viewer.page, "Close the gate")).to_be_visible()
-    await viewer.context.set_offline(True)
-    await viewer.page.get_by_role("textbox", name="Message").fill("Can you hear me?")
-    await viewer.page.keyboard.press("Enter")
-    draft = viewer.page.locator(".draft")
-    await expect(draft).to_contain_text("Not sent.")
-    call(
-        "POST", f"{desk.workspace_url}/approvals/{approval}/decision", {"status": "rejected"}, token=desk.token("Owner")
+async def test_window_that_was_offline_gets_everything_once_and_its_messages_and_decisions_are_sent_in_order(
+    desk: Desk,
+) -> None:
+    """Another user was faster with one of the decisions. Markup in a message is text."""
+    owner, editor = await desk.seat("Owner"), await desk.seat("Editor")
+    page, dialog, box = (
+        editor.page,
+        editor.page.get_by_role("dialog"),
+        editor.page.get_by_role("textbox", name="Message"),
     )
+    gate, _ = desk.request("Close the gate", by="Owner"), desk.request("Ring the bell", by="Owner")
+    for title in ("Close the gate", "Ring the bell"):
+        await expect(card(page, title)).to_be_visible()
+    await editor.context.set_offline(True)
+    await expect(page.locator("#connection")).to_contain_text("Reconnecting")
+    for text in ("Can you hear me?", "A mistake", "I decide alone."):
+        await box.fill(text)
+        await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="Discard: A mistake").click()
+    for title in ("Close the gate", "Ring the bell"):
+        await page.get_by_role("button", name=f"Approve {title}").click()
+        await expect(card(page, title)).to_contain_text("You approved it")
+        await expect(card(page, title)).to_contain_text("Waits to be sent")
+    await page.get_by_role("button", name="Request").click()
+    await dialog.get_by_label("What should be approved?").fill("Buy a longer rope")
+    await dialog.get_by_role("button", name="Request").click()
+    await expect(card(page, "Buy a longer rope")).to_contain_text("Waits to be added")
+    await expect(page.locator(".draft")).to_have_count(2)
+    call("POST", f"{desk.workspace_url}/approvals/{gate}/decision", {"status": "rejected"}, token=desk.token("Owner"))
     await owner.page.get_by_role("textbox", name="Message").fill("Anyone <b>there</b>?")
     await owner.page.keyboard.press("Enter")
     await expect(owner.page.locator(".message").filter(has_text="Anyone <b>there</b>?")).to_have_count(1)
-    await viewer.context.set_offline(False)
+    await editor.context.set_offline(False)
 
-    await expect(card(viewer.page, "Close the gate")).to_contain_text("Owner rejected it")
-    await expect(viewer.page.locator(".message").filter(has_text="Anyone <b>there</b>?")).to_have_count(1)
+    await expect(page.locator("#toasts")).to_contain_text("Owner rejected Close the gate before you.")
+    await expect(card(page, "Close the gate")).to_contain_text("Owner rejected it")
+    await expect(card(owner.page, "Ring the bell")).to_contain_text("Editor approved it")
+    await expect(card(owner.page, "Buy a longer rope")).to_have_count(1)
+    words = ["Anyone <b>there</b>?", "Can you hear me?", "I decide alone."]
+    for window in (owner, editor):
+        await expect(window.page.locator(".draft")).to_have_count(0)
+        await expect(window.page.locator("[aria-busy=true]")).to_have_count(0)
+        assert (await window.page.locator(".message > p").all_inner_texts())[-3:] == words
+        await expect(card(window.page, "Buy a longer rope")).to_have_count(1)
+
+
+async def test_refused_message_stays_with_the_reason_until_it_is_sent_again(desk: Desk) -> None:
+    viewer = await desk.seat("Viewer")
+    error = {"error": {"code": "bad_request", "message": "text: String should have at most 4000 characters"}}
+    headers = {"Access-Control-Allow-Origin": "*"}
+    await viewer.page.route("**/messages", lambda route: route.fulfill(status=400, json=error, headers=headers))
+    await viewer.page.get_by_role("textbox", name="Message").fill("Not lost")
+    await viewer.page.keyboard.press("Enter")
+
+    draft = viewer.page.locator(".draft")
+    await expect(draft).to_contain_text("Not sent. The service does not accept this text.")
+    await viewer.page.unroute("**/messages")
     await draft.get_by_role("button", name="Send again").click()
     await expect(draft).to_have_count(0)
-    for window in (owner, viewer):
-        await expect(window.page.locator(".message").filter(has_text="Can you hear me?")).to_have_count(1)
+    await expect(viewer.page.locator(".message").filter(has_text="Not lost")).to_have_count(1)
 
 
 async def test_status_that_an_agent_reports_over_http_is_seen_at_once(desk: Desk) -> None:

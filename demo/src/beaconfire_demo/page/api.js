@@ -58,6 +58,7 @@ export async function request(method, url, { body, token, revision, key, timeout
     answer = await fetch(url, { method, headers, body: body && JSON.stringify(body), cache: "no-store", keepalive, signal });
     text = await answer.text();
   } catch {
+    if (!navigator.onLine) throw new ApiError(0, "unreachable", "You are offline. Try again when the connection is back.");
     const isChange = method !== "GET" && signal.aborted;
     const hint = isChange ? "It may have made the change anyway." : "Is it running?";
     throw new ApiError(0, "unreachable", `The service does not answer. ${hint}`);
@@ -119,9 +120,9 @@ export class ServiceApi {
   changeRole = (id, user, role) => this.#auth("PUT", id, `/${user}`, { role });
   removeMember = (id, user) => this.#auth("DELETE", id, `/${user}`);
 
-  /** The address of a root, or of a path below it. @param {string} id @param {string} [path] */
-  urlOf(id, path = "") {
-    return `${this.serviceUrl}/${id}${path && `/${path}`}`;
+  /** The address of all roots, of one of them, or of a path below it. @param {string} [id] @param {string} [path] */
+  urlOf(id = "", path = "") {
+    return [this.serviceUrl, id, path].filter(Boolean).join("/");
   }
 
   /** @returns {Promise<Answer>} */

@@ -53,8 +53,8 @@ export async function openApplication({ name, welcome, view: viewOf }) {
   };
 
   function begin(session) {
-    const [indicator, details] = ["connection", "freshness"].map((id) => document.getElementById(id));
-    const live = openLive({ config, session, toasts, indicator, details });
+    const [indicator, details, unsent] = ["connection", "freshness", "unsent"].map((id) => document.getElementById(id));
+    const live = openLive({ config, session, toasts, indicator, details, unsent });
     signedIn = { session, live };
     session.onEnd = end;
     showAccount(session.user);
@@ -110,7 +110,11 @@ export async function openApplication({ name, welcome, view: viewOf }) {
     void signedIn?.session.signOut();
   }
 
-  window.addEventListener("hashchange", () => signedIn && !view?.follow?.() && show());
+  window.addEventListener("hashchange", () => {
+    if (!signedIn || view?.follow?.()) return;
+    show();
+    if (document.activeElement === document.body) main.focus({ preventScroll: true }); // what had the focus is gone
+  });
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault(); // the hash is the page's route
     main.focus();

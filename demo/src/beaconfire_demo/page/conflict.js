@@ -3,6 +3,7 @@
 import { valueAt } from "./changes.js";
 import { openDecision } from "./dialog.js";
 import { h } from "./dom.js";
+import { capital } from "./sentences.js";
 
 /**
  * Ask which values shall stay. Resolves with the fields that keep the value of the other user.
@@ -21,6 +22,24 @@ export function askWhichStay({ fields, current, mine, view }) {
       body: [question, ...choices],
       submit: "Save",
       onSubmit: (form) => resolve(fields.filter((field) => form.get(field) === "theirs")),
+    });
+  });
+}
+
+/**
+ * Ask whether a thing shall still be deleted that another user has changed. Resolves with the answer.
+ * @param {{fields: string[], current: any, view: import("./outgoing.js").Showing}} conflict
+ */
+export function askWhetherDeleted({ fields, current, view }) {
+  const name = current.identifier ?? current.name ?? current.title ?? "this";
+  const row = (field) => h("li", {}, `${capital(view.fieldWord(field))} is now “${view.valueWord(field, valueAt(current, field))}”.`);
+  return new Promise((resolve) => {
+    openDecision({
+      title: `Delete ${name}?`,
+      body: [h("p", {}, "Another user changed it in the meantime."), h("ul", { class: "conflict-news" }, fields.map(row))],
+      submit: "Delete it",
+      onSubmit: () => resolve(true),
+      otherwise: { text: "Keep it", onChoice: () => resolve(false) },
     });
   });
 }

@@ -1,6 +1,7 @@
 /** Forms and questions in a dialog over the page. The dialog closes when its action is done. */
 
 import { h, icon } from "./dom.js";
+import { rememberFocus } from "./focus.js";
 import { typed } from "./sentences.js";
 
 /** How many dialogs were opened: one may lie over another, and each has its own title. */
@@ -41,11 +42,12 @@ export function openQuestion({ title, text, submit, onSubmit }) {
 }
 
 /**
- * Ask for a decision that cannot be put off: the dialog has no way out but its button, and stays if the screen behind it changes.
- * @param {{title: string, body: any[], submit: string, onSubmit: (form: FormData) => void}} decision
+ * Ask for a decision that cannot be put off: the dialog has no way out but its buttons, and stays if the screen behind it changes.
+ * @param {{title: string, body: any[], submit: string, onSubmit: (form: FormData) => void,
+ *   otherwise?: {text: string, onChoice: () => void}}} decision  `otherwise`: a button for the other choice
  */
 export function openDecision(decision) {
-  open({ ...decision, isDecision: true });
+  open({ ...decision, isDecision: true, isDangerous: decision.otherwise !== undefined });
 }
 
 export function isDialogOpen() {
@@ -57,12 +59,12 @@ export function closeDialogs({ withDecisions = false } = {}) {
   for (const dialog of document.querySelectorAll(withDecisions ? "dialog" : "dialog:not(.decision)")) dialog.close();
 }
 
-function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = false, isDecision = false }) {
+function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = false, isDecision = false, otherwise = undefined }) {
   const problem = h("p", { class: "problem", role: "alert", hidden: !why }, why);
   const button = h("button", { type: "submit", class: isDangerous ? "danger" : "primary" }, submit);
-  const cancel = h("button", { type: "button", class: "plain" }, "Cancel");
+  const cancel = h("button", { type: "button", class: otherwise ? "" : "plain" }, otherwise?.text ?? "Cancel");
   // The error and the buttons stay visible however long the form is.
-  const foot = h("div", { class: "dialog-foot" }, problem, h("div", { class: "dialog-buttons" }, !isDecision && cancel, button));
+  const foot = h("div", { class: "dialog-foot" }, problem, h("div", { class: "dialog-buttons" }, (!isDecision || otherwise) && cancel, button));
   const heading = h("h2", { id: `dialog-title-${(dialogs += 1)}` }, title);
   const form = h("form", {}, h("div", { class: "dialog-body" }, heading, ...body), foot);
   const dialog = show(form, heading.id);
@@ -71,7 +73,10 @@ function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = 
     dialog.addEventListener("cancel", (event) => event.preventDefault()); // the key Escape
   }
 
-  cancel.addEventListener("click", () => dialog.close());
+  cancel.addEventListener("click", () => {
+    dialog.close();
+    otherwise?.onChoice();
+  });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     button.disabled = true;
@@ -89,11 +94,11 @@ function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = 
 /** Show a form in a dialog over the page, until the dialog is closed. @param {HTMLFormElement} form @param {string} title  an id */
 function show(form, title) {
   const dialog = h("dialog", { "aria-labelledby": title }, form);
-  const before = document.activeElement;
+  const giveBack = rememberFocus(document.body);
   dialog.addEventListener("close", () => {
     if (toasts?.parentElement === dialog) document.body.append(toasts);
     dialog.remove();
-    if (before?.isConnected) before.focus();
+    giveBack();
   });
   document.body.append(dialog);
   // Everything below an open dialog is blurred and inert, so the notices move into the dialog.

@@ -52,24 +52,42 @@ export function icon(name) {
  */
 export function patch(shown, wanted) {
   patchAttributes(shown, wanted);
+  removeGone(shown, wanted);
   const byKey = new Map([...shown.children].map((child) => [keyOf(child), child]));
   let next = shown.firstChild;
   for (const child of [...wanted.childNodes]) {
     const key = keyOf(child);
-    const match = key === undefined ? next : byKey.get(key);
-    if (!match || match.nodeName !== child.nodeName || keyOf(match) !== key) {
+    const match = key === undefined ? alike(next, child) : byKey.get(key);
+    if (!match || match.nodeName !== child.nodeName) {
       shown.insertBefore(child, next);
       continue;
     }
+    while (key === undefined && next !== match && keyOf(next) === undefined) next = removed(next);
     if (match === next) next = next.nextSibling;
     else shown.insertBefore(match, next);
     patchNode(match, child);
   }
-  while (next) {
-    const rest = next;
-    next = next.nextSibling;
-    rest.remove();
-  }
+  while (next) next = removed(next);
+}
+
+/** Remove children whose key is not wanted any more, first: what stays must not move, since it would lose the focus. */
+function removeGone(shown, wanted) {
+  const keys = new Set([...wanted.children].map(keyOf));
+  for (const child of [...shown.children]) if (keyOf(child) !== undefined && !keys.has(keyOf(child))) child.remove();
+}
+
+/** The first node from `next` on that can become `child`, which has no key. @param {Node | null} next @param {Node} child */
+function alike(next, child) {
+  let node = next;
+  while (node && (keyOf(node) !== undefined || node.nodeName !== child.nodeName)) node = node.nextSibling;
+  return node;
+}
+
+/** Remove a node. Returns the one after it. @param {ChildNode} node */
+function removed(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
 }
 
 /** @param {Node} shown @param {Node} wanted */
@@ -92,8 +110,12 @@ function patchAttributes(shown, wanted) {
   }
 }
 
-/** Whether the user sets the attribute: they open and close details. @param {Element} element @param {string} name */
-const isOfUser = (element, name) => name === "open" && element.nodeName === "DETAILS";
+/**
+ * Whether an attribute is not the view's: users open and close details, and what has the focus keeps it (`focus.js`).
+ * @param {Element} element @param {string} name
+ */
+const isOfUser = (element, name) =>
+  (name === "open" && element.nodeName === "DETAILS") || (name === "tabindex" && element === document.activeElement);
 
 /** @param {Node} node */
 function keyOf(node) {

@@ -1,7 +1,5 @@
 /** The connection's details: which gateway, how far behind, at which offset, and by which transport. From what was measured. */
 
-import { faceOf } from "../client/indicator.js";
-
 import { placeOf } from "./cursors.js";
 import { resumeWords } from "./resumes.js";
 
@@ -18,7 +16,6 @@ export function mountFreshness(element, client, resumes) {
   /** From a change to its arrival, by the clocks of both machines. @type {number | undefined} */
   let behindMs;
   const show = () => {
-    element.dataset.look = faceOf(client).look;
     line.textContent = wordsOf(client, behindMs);
     const { last } = resumes.progress.getSnapshot();
     resumed.textContent = last ? resumeWords(last).replace("r", "R") : "";

@@ -12,9 +12,9 @@ import { Resumes } from "./resumes.js";
 
 /**
  * @param {{config: {socketUrl: string}, session: import("./session.js").Session, indicator: HTMLElement, details: HTMLElement,
- *   toasts: any}} page
+ *   unsent: HTMLElement, toasts: any}} page
  */
-export function openLive({ config, session, indicator, details, toasts }) {
+export function openLive({ config, session, indicator, details, unsent, toasts }) {
   const client = new Client({
     url: socketUrl(config.socketUrl),
     getToken: ({ reason }) => (reason === "refused" || reason === "expiring" ? session.renewed() : session.token()),
@@ -26,6 +26,7 @@ export function openLive({ config, session, indicator, details, toasts }) {
     mountIndicator(indicator, client, { describe: connectionSentence }),
     announceConnection(client, toasts, { describe: connectionSentence }),
     mountFreshness(details, client, resumes),
+    mountUnsent(unsent, outgoing),
     () => resumes.close(),
     () => outgoing.close(),
   ];
@@ -38,5 +39,18 @@ export function openLive({ config, session, indicator, details, toasts }) {
       client.close();
       for (const off of takeDown) off();
     },
+  };
+}
+
+/** Show how many changes wait to be sent. @param {HTMLElement} element @param {Outgoing} outgoing */
+function mountUnsent(element, outgoing) {
+  const show = () => {
+    const { held } = outgoing;
+    element.textContent = held === 0 ? "" : held === 1 ? "1 change waits" : `${held} changes wait`;
+  };
+  const off = outgoing.unconfirmed.subscribe(show);
+  return () => {
+    off();
+    element.textContent = "";
   };
 }

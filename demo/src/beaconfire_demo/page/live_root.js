@@ -38,6 +38,7 @@ import { skeleton } from "./views/skeleton.js";
  * @property {() => void} [onLoaded]  it was loaded, perhaps again
  * @property {(event: any, frame: EventFrame) => Promise<import("./away.js").News | undefined>} onEvent  resolves when the event is shown
  * @property {import("./outgoing.js").Showing} showing
+ * @property {() => keyof typeof import("./views/skeleton.js").SHAPES} [shape]  of the page while it is loaded, if not that of its kind
  * @property {() => any} [kept]  what the view keeps over a reload, with the cursor
  */
 
@@ -109,7 +110,7 @@ export class LiveRoot {
   /** What the page shows: `content`, once there is something. @param {() => any[]} content */
   body(content) {
     const kind = this.#kind;
-    if (this.phase === "loading") return [skeleton(kind)];
+    if (this.phase === "loading") return [skeleton(this.#handlers.shape?.() ?? kind)];
     if (this.phase === "refused") return [refusal(this.#page.me, { thing: kind, home: `My ${kind}s` })];
     if (this.phase === "failed") return [failure(`The ${kind} could not be loaded`, this.#problem, tryNow())];
     return [h("div", { "data-key": "away-place", role: "status" }, awayPanel(this.away.shown)), ...content()];
@@ -122,7 +123,11 @@ export class LiveRoot {
 
   /** What the buttons do that `body` shows. */
   get actions() {
-    return { reload: () => this.load(), dismissAway: () => this.away.dismiss() };
+    return {
+      reload: () => this.load(),
+      dismissAway: () => this.away.dismiss(),
+      takeBack: ({ dataset }) => this.#page.outgoing.drop(Number(dataset.place)),
+    };
   }
 
   /** Load everything, until it works. */
@@ -229,6 +234,7 @@ export class LiveRoot {
     if (frame.offset !== undefined) this.#underWay.add(frame.offset);
     const news = await this.#handlers.onEvent(event, frame);
     this.#underWay.delete(frame.offset);
+    this.#page.outgoing.noticed(event);
     if (isMissed && news) this.away.add(news);
   }
 

@@ -63,6 +63,11 @@ export class RootState {
     }
   }
 
+  /** A thing that no service has yet, for display. @param {import("./outgoing.js").Unconfirmed} change */
+  draft({ thing, changes, by, madeAt }) {
+    return { ...changes, id: thing, revision: 0, createdAt: madeAt, createdBy: by };
+  }
+
   /** Take over the root as a service answered it, unless a newer one is known. @param {any} root @param {string[]} [fields] */
   putRoot(root, fields = []) {
     if (this.root && root.revision < this.root.revision) return;

@@ -1,6 +1,7 @@
 /** A screen fills the page. It is drawn from the state whenever that changes, and handles all user actions in one place. */
 
 import { h, patch } from "./dom.js";
+import { rememberFocus } from "./focus.js";
 
 /**
  * Show a screen. `draw()` updates it with `render`. Elements name their action in `data-action` (a click),
@@ -23,7 +24,9 @@ export function showScreen(host, { title, render, actions, onError }) {
   const draw = () => {
     if (!root.isConnected) return; // the answer came after the user left the screen
     document.title = title() ? `${title()} · Beaconfire` : "Beaconfire";
+    const giveBack = rememberFocus(root);
     patch(root, h("div", { class: "screen" }, ...render()));
+    giveBack();
   };
   draw();
   return { draw, find: (key) => root.querySelector(`[data-key="${CSS.escape(key)}"]`) };

@@ -14,6 +14,8 @@ export function shortTime(iso) {
   return new Intl.DateTimeFormat(undefined, { ...day, hour: "2-digit", minute: "2-digit" }).format(date);
 }
 
+export const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
 export function withArticle(role) {
   return `${/^[aeiou]/.test(role) ? "an" : "a"} ${role}`;
 }

@@ -9,7 +9,6 @@ export class Api extends ServiceApi {
   }
 
   campaigns = async () => (await this.send("GET", "")).body.campaigns;
-  createCampaign = async (body, key) => (await this.send("POST", "", body, undefined, key)).body.campaign;
   campaign = async (id) => (await this.campaignAt(id)).campaign;
   /** With the cursor to continue from. Everything that is read afterwards contains at least as much. */
   campaignAt = async (id) => at(await this.send("GET", `/${id}`));
@@ -18,9 +17,8 @@ export class Api extends ServiceApi {
   structures = async (id, settlement) => (await this.send("GET", `/${id}/settlements/${settlement}/structures`)).body.structures;
   entities = async (id) => (await this.send("GET", `/${id}/entities`)).body.entities;
 
-  // Changes. Each answer has its `mark`.
+  // Changes that need an answer now. Each answer has its `mark`. All others go through the offline queue.
 
-  deleteCampaign = (id, revision) => this.send("DELETE", `/${id}`, undefined, revision);
   advance = async (id, advanceSeconds) => {
     const { body, mark } = await this.send("POST", `/${id}/world-time`, { advanceSeconds });
     return { thing: body.campaign, mark };
@@ -30,8 +28,6 @@ export class Api extends ServiceApi {
 
   /** The `{thing}` at a path below a campaign: `settlements/s1`, `settlements/s1/structures/t1`, `entities/location/l1`. */
   read = async (id, path) => changed(await this.send("GET", `/${id}/${path}`)).thing;
-  create = async (id, path, body, key) => changed(await this.send("POST", `/${id}/${path}`, body, undefined, key));
-  remove = (id, path, revision) => this.send("DELETE", `/${id}/${path}`, undefined, revision);
 }
 
 const at = ({ body, cursor }) => ({ campaign: body.campaign, cursor });

@@ -16,6 +16,6 @@ openApplication({
     const api = new Api(config, session);
     const [, id] = location.hash.match(/^#\/campaign\/([A-Za-z0-9_-]{1,64})$/) ?? [];
     if (id) return campaignView(host, { id, api, me: session.user, ...page });
-    return rootsView(host, { word: "campaign", list: api.campaigns, create: api.createCampaign, ...page });
+    return rootsView(host, { word: "campaign", list: api.campaigns, url: api.urlOf(), ...page });
   },
 });

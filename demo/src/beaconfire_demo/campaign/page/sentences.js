@@ -31,6 +31,16 @@ export function sentence(event, world, me, { isNewMember = false } = {}) {
   }
 }
 
+/**
+ * What happened to a change that was refused.
+ * @param {import("../../page/outgoing.js").Unconfirmed} change @param {Error} error @param {import("./world.js").World} world
+ */
+export function undone({ kind, thing, method, isNew, changes }, error, world) {
+  if (isNew) return `${changes.name} was not added. ${error.message}`;
+  const name = world.thing(kind, thing)?.name ?? "something";
+  return method === "DELETE" ? `${name} was not deleted. ${error.message}` : `Your change to ${name} was undone. ${error.message}`;
+}
+
 /** The computed values that a change makes out of date. @param {any} payload */
 export function consequence({ affectedFields }) {
   return `Out of date: ${inWords(affectedFields) || "all computed values"}`;

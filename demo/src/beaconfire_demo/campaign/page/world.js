@@ -56,6 +56,12 @@ export class World extends RootState {
     return this.#before.get(id);
   }
 
+  /** The structures of a settlement name it in their address. */
+  draft(change) {
+    const [, settlementId] = change.url.match(/\/settlements\/([^/]+)\/structures$/) ?? [];
+    return { ...super.draft(change), ...(settlementId && { settlementId }) };
+  }
+
   async readAll() {
     const { campaign, cursor } = await this.#api.campaignAt(this.id);
     const [kingdoms, settlements, entities, members] = await Promise.all([
@@ -82,7 +88,7 @@ export class World extends RootState {
   }
 
   drop(kind, id) {
-    this.#shelf(kind).delete(id);
+    this.#shelf(kind)?.delete(id);
     this.changed({});
   }
 

@@ -1,4 +1,4 @@
-/** The page's calls to the tracker, as one function each. */
+/** What the page reads from the tracker, as one function each. Its changes go through the offline queue. */
 
 import { changed, ServiceApi } from "../../page/api.js";
 
@@ -9,7 +9,6 @@ export class Api extends ServiceApi {
   }
 
   workspaces = async () => (await this.send("GET", "")).body.workspaces;
-  createWorkspace = async (body, key) => (await this.send("POST", "", body, undefined, key)).body.workspace;
   /** With the cursor to continue from. Everything that is read afterwards contains at least as much. */
   workspaceAt = async (id) => {
     const { body, cursor } = await this.send("GET", `/${id}`);
@@ -24,10 +23,4 @@ export class Api extends ServiceApi {
   };
 
   read = async (id, path) => changed(await this.send("GET", `/${id}/${path}`)).thing;
-
-  // Changes. Each answer has its `mark`.
-
-  create = async (id, path, body, key) => changed(await this.send("POST", `/${id}/${path}`, body, undefined, key));
-  update = async (id, path, body, revision) => changed(await this.send("PATCH", `/${id}/${path}`, body, revision));
-  remove = (id, path, revision) => this.send("DELETE", `/${id}/${path}`, undefined, revision);
 }

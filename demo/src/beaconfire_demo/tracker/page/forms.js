@@ -1,23 +1,31 @@
 /** The form fields of things. */
 
-import { capital, PRIORITIES, priorityWord, PROJECT_STATUSES, STATUSES, statusWord } from "./words.js";
+import { capital } from "../../page/sentences.js";
+import { PRIORITIES, priorityWord, PROJECT_STATUSES, STATUSES, statusWord } from "./words.js";
 
 const NONE = { value: null, label: "None" };
 
-/** @param {import("./tracker.js").Tracker} tracker @param {any} [issue] @returns {import("../../page/dialog.js").Field[]} */
-export function issueFields(tracker, issue) {
-  const words = [
+/** The words of an issue. @param {any} [issue] @returns {import("../../page/dialog.js").Field[]} */
+export function issueFields(issue) {
+  return [
     { name: "title", label: "Title", value: issue?.title, required: true, maxlength: 200 },
     { name: "description", label: "Description", type: "textarea", value: issue?.description, maxlength: 10_000 },
   ];
-  if (issue) return words;
+}
+
+/**
+ * @param {import("./tracker.js").Tracker} tracker @param {any} [typed]  what was typed before
+ * @returns {import("../../page/dialog.js").Field[]}
+ */
+export function newIssueFields(tracker, typed = {}) {
+  const choice = (name, label, options, value = null) => ({ name, label, type: "select", value: typed[name] ?? value, options });
   return [
-    ...words,
-    { name: "status", label: "Status", type: "select", value: "todo", options: STATUSES.map((value) => ({ value, label: statusWord(value) })) },
-    { name: "priority", label: "Priority", type: "select", value: "none", options: PRIORITIES.map((value) => ({ value, label: priorityWord(value) })) },
-    { name: "assigneeId", label: "Assignee", type: "select", value: null, options: people(tracker) },
-    { name: "projectId", label: "Project", type: "select", value: null, options: named(tracker.projects) },
-    { name: "cycleId", label: "Cycle", type: "select", value: null, options: named(tracker.cycles) },
+    ...issueFields(typed),
+    choice("status", "Status", STATUSES.map((value) => ({ value, label: statusWord(value) })), "todo"),
+    choice("priority", "Priority", PRIORITIES.map((value) => ({ value, label: priorityWord(value) })), "none"),
+    choice("assigneeId", "Assignee", people(tracker)),
+    choice("projectId", "Project", named(tracker.projects)),
+    choice("cycleId", "Cycle", named(tracker.cycles)),
   ];
 }
 
@@ -35,10 +43,12 @@ export function teamField(tracker, chosen) {
   return { name: "teamId", label: "Team", type: "select", value: tracker.teams.has(chosen) ? chosen : options[0]?.value, options };
 }
 
-export function teamFields(team) {
-  const name = { name: "name", label: "Name", value: team?.name, required: true, maxlength: 200 };
-  const key = { name: "key", label: "Key", required: true, maxlength: 8, hint: "Begins the names of its issues: ENG for ENG-12" };
-  return team ? [name] : [name, key];
+/** @param {any} [typed]  what was typed before */
+export function teamFields(typed) {
+  return [
+    { name: "name", label: "Name", value: typed?.name, required: true, maxlength: 200 },
+    { name: "key", label: "Key", value: typed?.key, required: true, maxlength: 8, hint: "Begins the names of its issues: ENG for ENG-12" },
+  ];
 }
 
 /** @param {"project" | "cycle"} kind @param {any} [plan] */

@@ -16,6 +16,6 @@ openApplication({
     const api = new Api(config, session);
     const [, id] = location.hash.match(/^#\/workspace\/([A-Za-z0-9_-]{1,64})(\/|$)/) ?? [];
     if (id) return workspaceView(host, { id, api, me: session.user, ...page });
-    return rootsView(host, { word: "workspace", list: api.workspaces, create: api.createWorkspace, ...page });
+    return rootsView(host, { word: "workspace", list: api.workspaces, url: api.urlOf(), ...page });
   },
 });

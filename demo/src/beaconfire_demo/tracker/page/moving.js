@@ -1,4 +1,4 @@
-/** Cards that glide to their new place, keep the focus there, and can be dragged. */
+/** Cards that glide to their new place, and can be dragged. */
 
 const GLIDE_MS = 260;
 const TYPE = "application/x-beaconfire-issue";
@@ -11,14 +11,10 @@ export class Moving {
     this.#host = host;
   }
 
-  /** Draw. Cards that are elsewhere afterwards glide there, and a control that was in one keeps the focus. */
+  /** Draw. Cards that are elsewhere afterwards glide there. */
   around(draw) {
     const before = this.#places();
-    const focused = document.activeElement instanceof HTMLElement ? document.activeElement.dataset.focus : undefined;
     draw();
-    if (focused && document.activeElement === document.body) {
-      this.#host.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-    }
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     for (const [id, { left, top }] of this.#places()) {
       const old = before.get(id);

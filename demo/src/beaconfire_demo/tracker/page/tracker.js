@@ -128,14 +128,26 @@ export class Tracker extends RootState {
     this.changed({});
   }
 
-  drop(kind, thing) {
-    if (kind === "comment") {
-      const all = this.comments.get(thing.issueId);
-      if (all) this.comments.set(thing.issueId, all.filter(({ id }) => id !== thing.id));
-    } else {
-      this.#shelf(kind).delete(thing.id);
-    }
+  /** @param {string} kind @param {string} id */
+  drop(kind, id) {
+    if (kind === "comment") this.comments = new Map([...this.comments].map(([issue, all]) => [issue, all.filter((one) => one.id !== id)]));
+    else this.#shelf(kind)?.delete(id);
     this.changed({});
+  }
+
+  /** The address of a thing names the team and the issue that it belongs to. */
+  draft(change) {
+    const { kind, url, by } = change;
+    const [, teamId] = url.match(/\/teams\/([^/]+)\//) ?? [];
+    const [, issueId] = url.match(/\/issues\/([^/]+)\//) ?? [];
+    const progress = { total: 0, started: 0, done: 0 };
+    const fields = {
+      issue: { teamId, identifier: "New", commentCount: 0, archived: false, creatorId: by },
+      comment: { teamId, issueId, authorId: by },
+      project: { progress },
+      cycle: { progress },
+    };
+    return { ...super.draft(change), ...fields[kind] };
   }
 
   async loadMembers() {
@@ -154,7 +166,7 @@ export class Tracker extends RootState {
       case "issue.deleted":
         this.comments.delete(payload.id);
         this.histories.delete(payload.id);
-        return this.drop("issue", payload);
+        return this.drop("issue", payload.id);
       case "comment.created":
         this.#count(payload.issueId, 1);
         return this.#putComment({ ...payload, isFresh: true });
@@ -162,7 +174,7 @@ export class Tracker extends RootState {
         return this.#updateComment(payload);
       case "comment.deleted":
         this.#count(payload.issueId, -1);
-        return this.drop("comment", payload);
+        return this.drop("comment", payload.id);
       case "project.updated":
         return this.#update("project", payload, metadata);
       case "cycle.updated":
@@ -180,7 +192,7 @@ export class Tracker extends RootState {
 
   /** Apply changed fields. A thing that is not known, or of which a change is missing, is read. */
   async #update(kind, { id, teamId, revision, changes }, metadata) {
-    if (changes.deleted) return this.drop(kind, { id });
+    if (changes.deleted) return this.drop(kind, id);
     const known = this.#shelf(kind).get(id);
     const isCount = Object.keys(changes).join() === "progress"; // counted from the issues, so it has no revision of its own
     if (known && (isCount || revision === known.revision + 1)) {

@@ -1,5 +1,7 @@
 /** States, priorities, names and entries as text. */
 
+import { capital } from "../../page/sentences.js";
+
 /** The columns of the board, in order. `canceled` is shown only if there is such an issue. */
 export const STATUSES = ["backlog", "todo", "started", "review", "done", "canceled"];
 const STATUS_WORDS = {
@@ -17,7 +19,6 @@ export const PROJECT_STATUSES = ["planned", "started", "paused", "completed", "c
 export const statusWord = (status) => STATUS_WORDS[status] ?? status;
 /** @param {string} priority */
 export const priorityWord = (priority) => (priority === "none" ? "No priority" : capital(priority));
-export const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 /** What people call each field. */
 const FIELDS = {
@@ -74,6 +75,17 @@ export function deed({ kind, action, about, changes }, tracker) {
     return changes.assigneeId.to === null ? "unassigned" : `assigned to ${tracker.nameOf(changes.assigneeId.to)}:`;
   }
   return action === "updated" ? "changed" : action;
+}
+
+/**
+ * What happened to a change that was refused.
+ * @param {import("../../page/outgoing.js").Unconfirmed} change @param {Error} error @param {import("./tracker.js").Tracker} tracker
+ */
+export function undone({ kind, thing, method, isNew, changes }, { message }, tracker) {
+  if (kind === "comment") return `Your comment was not ${isNew ? "added" : method === "DELETE" ? "deleted" : "changed"}. ${message}`;
+  if (isNew) return `${changes.title ?? changes.name} was not created. ${message}`;
+  const { identifier, name } = (kind === "root" ? tracker.root : tracker.thing(kind, thing)) ?? { name: `the ${kind}` };
+  return method === "DELETE" ? `${identifier ?? name} was not deleted. ${message}` : `Your change to ${identifier ?? name} was undone. ${message}`;
 }
 
 /** What an entry is about, as text. @param {any} entry */

@@ -6,8 +6,8 @@ import { RootState } from "../../page/root_state.js";
 export const CHAT = "general";
 const MOST_MESSAGES = 500;
 
-/** A thing that this user just sent, which the service has not confirmed. */
-let drafts = 0;
+/** How many messages were refused. Each needs a name. */
+let refusals = 0;
 
 export class Room extends RootState {
   /** @type {Map<string, any>} */
@@ -20,13 +20,11 @@ export class Room extends RootState {
   notifications = new Map();
   /** What came while the page was open. It is shown with an animation. */
   arrived = new Set();
-  /** Unconfirmed decisions, by the approval's id. @type {Map<string, "approved" | "rejected">} */
-  decisions = new Map();
-  /** Messages that the service has not confirmed. @type {Map<string, {id: string, text: string, key: string, problem: string}>} */
-  drafts = new Map();
-
+  /** Messages that the service refused. @type {Map<string, {id: string, text: string, problem: string}>} */
+  refused = new Map();
   /** Whether the service has no older messages than those here. */
-  #isComplete = false;
+  isComplete = false;
+
   /** Counts how often the members were read, so that an older answer does not replace a newer one. */
   #reading = 0;
   #api;
@@ -49,15 +47,15 @@ export class Room extends RootState {
 
   /** Pending approvals, oldest first, and decided ones, the latest first. */
   get sorted() {
-    const shown = [...this.approvals.values()].map((each) => this.#withDecision(each));
-    const pending = shown.filter(({ status }) => status === "pending").sort(by("createdAt"));
-    const decided = shown.filter(({ status }) => status !== "pending").sort(by("decidedAt")).reverse();
+    const all = [...this.approvals.values()];
+    const pending = all.filter(({ status }) => status === "pending").sort(by("createdAt"));
+    const decided = all.filter(({ status }) => status !== "pending").sort(by("decidedAt")).reverse();
     return { pending, decided };
   }
 
   /** Whether there may be older messages than those here. */
   get hasEarlier() {
-    return this.messages.size > 0 && Math.min(...numbers(this.messages)) > 1 && !this.#isComplete;
+    return this.messages.size > 0 && Math.min(...numbers(this.messages)) > 1 && !this.isComplete;
   }
 
   get unread() {
@@ -99,7 +97,7 @@ export class Room extends RootState {
     const before = Math.min(...numbers(this.messages));
     const earlier = await this.#api.messages(this.id, CHAT, before);
     this.messages = new Map([...earlier, ...this.messages.values()].map((each) => [each.id, each]));
-    this.#isComplete = earlier.length === 0;
+    this.isComplete = earlier.length === 0;
   }
 
   /** Take over an event. @param {any} event */
@@ -121,16 +119,19 @@ export class Room extends RootState {
     }
   }
 
-  /** Take over an approval or an agent from an answer of the service. */
-  putApproval = (approval) => this.#put(this.approvals, approval.id, approval);
-  putAgent = (agent) => this.#put(this.agents, agent.id, agent);
+  /** Take over a thing from an answer of the service. @param {string} kind @param {any} thing */
+  put(kind, thing) {
+    if (kind === "root") return this.putRoot(thing);
+    if (kind === "message") return this.putMessage(thing);
+    this.#put(kind === "approval" ? this.approvals : this.agents, thing.id, thing);
+  }
 
   putMessage(message) {
     this.#put(this.messages, message.id, message);
     this.messages = byNumber(this.messages);
     for (const id of [...this.messages.keys()].slice(0, -MOST_MESSAGES)) {
       this.messages.delete(id);
-      this.#isComplete = false;
+      this.isComplete = false;
     }
   }
 
@@ -149,17 +150,17 @@ export class Room extends RootState {
     }
   }
 
-  /** A message that is shown before the service has it. @param {string} text @param {string} key */
-  draft(text, key) {
-    const draft = { id: `draft-${(drafts += 1)}`, text, key, problem: "" };
-    this.drafts.set(draft.id, draft);
-    return draft;
+  /** Keep the text of a message that was refused. @param {string} text @param {string} problem  a sentence */
+  refuse(text, problem) {
+    const id = `refused-${(refusals += 1)}`;
+    this.refused.set(id, { id, text, problem });
   }
 
-  /** The event of a message of this user came before the answer: show it once. @param {string} text */
-  confirm(text) {
-    const draft = [...this.drafts.values()].find((each) => each.text === text && !each.problem);
-    if (draft) this.drafts.delete(draft.id);
+  /** An approval or an agent that no service has yet. */
+  draft(change) {
+    const { thing, by: user } = change;
+    const fields = { approval: { status: "pending", requestedBy: user }, agent: { agentId: thing, status: "idle", detail: "" } };
+    return { ...super.draft(change), ...fields[change.kind] };
   }
 
   #put(shelf, id, news) {
@@ -170,12 +171,6 @@ export class Room extends RootState {
     if (!known) this.arrived.add(id);
     if (known && known.status !== news.status && news.status !== undefined) this.arrived.add(`${id}-${news.status}`);
     shelf.set(id, { ...known, ...news });
-  }
-
-  #withDecision(approval) {
-    const status = this.decisions.get(approval.id);
-    if (!status || approval.status !== "pending") return approval;
-    return { ...approval, status, decidedAt: new Date().toISOString(), isUnconfirmed: true };
   }
 }
 

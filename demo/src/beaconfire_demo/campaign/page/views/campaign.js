@@ -1,15 +1,14 @@
 /** One live campaign: what it shows, what a user can do, and what happens on events. */
 
 import { difference } from "../../../page/changes.js";
-import { openDeletion } from "../../../page/deletion.js";
-import { isDialogOpen, openForm } from "../../../page/dialog.js";
+import { openForm, openQuestion } from "../../../page/dialog.js";
 import { flash, h } from "../../../page/dom.js";
 import { Edits } from "../../../page/edits.js";
+import { openSent } from "../../../page/forms.js";
 import { LiveRoot } from "../../../page/live_root.js";
-import { Once } from "../../../page/once.js";
 import { showScreen } from "../../../page/screen.js";
 import { newsOf, valuesOf } from "../news.js";
-import { consequence, fieldWord, nameOfThing, sentence, valueWord } from "../sentences.js";
+import { consequence, fieldWord, nameOfThing, sentence, undone, valueWord } from "../sentences.js";
 import { pathOf, World } from "../world.js";
 import { entityPanel } from "./entities.js";
 import { feedPanel, readFeed, withEntry, withNote } from "./feed.js";
@@ -18,8 +17,8 @@ import { memberActions, memberPanel } from "../../../page/views/members.js";
 import { settlementList } from "./settlements.js";
 import { clockFields, clockOf, fieldsOf } from "./things.js";
 
-/** The maps of things of a world. */
-const SHELVES = ["kingdoms", "settlements", "structures", "entities"];
+/** The maps of things of a world, with the kinds of the things. */
+const SHELVES = { kingdoms: "kingdom", settlements: "settlement", structures: "structure", entities: "entity" };
 /** What else happens when a thing is deleted. */
 const CONSEQUENCES = {
   kingdom: "Its settlements stay, without a kingdom.",
@@ -46,6 +45,9 @@ export function campaignView(host, page) {
     fieldWord,
     valueWord: (field, value) => valueWord(field, value, world),
     put: (kind, thing) => (kind === "root" ? world.putRoot(thing) : world.put(kind, thing)),
+    drop: (kind, thing) => world.drop(kind, thing),
+    undone: (change, error) => undone(change, error, world),
+    minor: ["worldTime"], // it passes on its own
   };
   const live = new LiveRoot(page, "campaign", world, {
     showing,
@@ -56,12 +58,13 @@ export function campaignView(host, page) {
     onEvent: (event, frame) => onEvent(event, frame),
     kept: () => ({ entries, notes: [...notes] }),
   });
-  const edits = new Edits(client, outgoing, () => live.phase === "open" && screen.draw());
+  const edits = new Edits({ client, outgoing, url: api.urlOf(id), onChange: () => live.phase === "open" && screen.draw() });
   const changes = changesOf({ api, world, edits, outgoing });
+  const shown = () => edits.shown(world, SHELVES, { root: edits.over(world.root) });
   const screen = showScreen(host, {
     title: () => live.title(),
-    render: () => live.body(() => content({ world: edits.shown(world, SHELVES, ["root"]), entries, notes, me, presence: live.presence })),
-    actions: { ...actionsOf({ api, world, changes, showing, toasts, go, isLeft: () => live.isLeft }), ...live.actions },
+    render: () => live.body(() => content({ world: shown(), entries, notes, me, presence: live.presence })),
+    actions: { ...actionsOf({ api, world, changes, go, isLeft: () => live.isLeft }), ...live.actions },
     onError,
   });
 
@@ -115,14 +118,16 @@ function light(screen, key, fields) {
   else if (key !== "root") flash(screen.find(key));
 }
 
-/** The changes that a user can make. */
+/** The changes that a user can make. Without a connection they are sent later, except those of the campaign's time. */
 function changesOf({ api, world, edits, outgoing }) {
   const { id } = world;
+  const urlOf = (kind, thing) => api.urlOf(id, kind === "root" ? "" : pathOf[kind](thing));
   return {
     over: (thing) => edits.over(thing),
-    /** Change fields. Without a connection they are sent later. `revision`: the one that the user has seen. */
-    update: (kind, thing, changes, revision) =>
-      outgoing.change({ kind, id: thing.id, url: api.urlOf(id, kind === "root" ? "" : pathOf[kind](thing)), changes, revision }),
+    /** @param {number} revision  the one that the user has seen */
+    update: (kind, thing, body, revision) => outgoing.make({ method: "PATCH", kind, id: thing.id, url: urlOf(kind, thing), body, revision }),
+    create: (kind, path, body) => outgoing.make({ method: "POST", kind, url: api.urlOf(id, path), body }),
+    remove: (kind, thing) => outgoing.make({ method: "DELETE", kind, id: thing.id, url: urlOf(kind, thing), revision: thing.revision }),
     /** A change of the campaign that is relative, or of which the last one wins. It needs a connection. */
     campaign: (send) =>
       edits.make(id, async () => {
@@ -130,94 +135,38 @@ function changesOf({ api, world, edits, outgoing }) {
         world.putRoot(thing);
         return { mark };
       }),
-    create: async (kind, path, values, key) => {
-      const { thing, mark } = await api.create(id, path, values, key);
-      world.put(kind, thing);
-      await edits.make(thing.id, async () => ({ mark }));
-    },
   };
 }
 
-/**
- * A form whose changes are shown as soon as it is sent. If they are refused, they are undone, and the form opens again with the
- * typed values.
- */
-function editForm({ title, before, fields, send, toasts, isLeft }) {
-  const ask = (values, problem) =>
-    openForm({
-      title,
-      submit: "Save",
-      fields: fields(values),
-      problem,
-      onSubmit: (typed) => {
-        const changes = difference(before, typed);
-        if (Object.keys(changes).length > 0) void save(typed, changes);
-      },
-    });
-  const save = async (typed, changes) => {
-    try {
-      await send(changes);
-    } catch (error) {
-      const canAsk = !isLeft() && !isDialogOpen();
-      const text = `Your change to ${before.name} was undone.`;
-      toasts.show(canAsk ? text : `${text} ${error.message}`, { kind: "bad" });
-      if (canAsk) ask({ ...before, ...typed }, error.message);
-    }
-  };
-  ask(before);
-}
-
-/** World time passes on its own, so its change is no reason to ask again. */
-async function despiteTime(send, revision) {
-  try {
-    return await send(revision);
-  } catch (error) {
-    const { current, conflicts } = error.details ?? {};
-    if (!current || conflicts.some((field) => field !== "worldTime")) throw error;
-    return send(current.revision);
-  }
-}
-
-function actionsOf({ api, world, changes, showing, toasts, go, isLeft }) {
+function actionsOf({ api, world, changes, go, isLeft }) {
   const { id } = world;
   const thingOf = ({ dataset }) => world.thing(dataset.kind, dataset.id);
   const kingdoms = () => [...world.kingdoms.values()];
 
   const add = (kind, path, title) => {
-    const once = new Once();
-    const onSubmit = (values) => changes.create(kind, path, values, once.keyFor(values));
-    openForm({ title, submit: "Add", fields: fieldsOf(kind, undefined, kingdoms()), onSubmit });
+    const fields = (values) => fieldsOf(kind, values, kingdoms(), { isNew: true });
+    openSent({ title, submit: "Add", fields, send: (typed) => changes.create(kind, path, typed), isLeft });
   };
   const edit = (kind, thing, title) => {
     const { revision } = thing;
-    editForm({
-      title,
-      before: changes.over(thing),
-      fields: (values) => fieldsOf(kind, values, kingdoms()),
-      send: (difference) => changes.update(kind, thing, difference, revision),
-      toasts,
-      isLeft,
-    });
+    const values = changes.over(thing);
+    const send = async (typed) => {
+      const changed = difference(values, typed);
+      return Object.keys(changed).length > 0 ? changes.update(kind, thing, changed, revision) : undefined;
+    };
+    openSent({ title, submit: "Save", fields: (shown) => fieldsOf(kind, shown, kingdoms()), values, send, isLeft });
   };
-  const step = async ({ dataset }) => {
-    const thing = world.thing(dataset.kind, dataset.id);
-    const level = changes.over(thing).level + Number(dataset.step);
-    try {
-      await changes.update(dataset.kind, thing, { level }, thing.revision);
-    } catch (error) {
-      toasts.show(`Your change to ${thing.name} was undone. ${error.message}`, { kind: "bad" });
-    }
-  };
-  const remove = ({ dataset: { kind, id: thingId } }) => {
+  const step = ({ dataset: { kind, id: thingId, step: by } }) => {
     const thing = world.thing(kind, thingId);
-    openDeletion({
+    void changes.update(kind, thing, { level: changes.over(thing).level + Number(by) }, thing.revision);
+  };
+  const remove = ({ dataset }) => {
+    const thing = thingOf({ dataset });
+    openQuestion({
       title: `Delete ${thing.name}?`,
-      text: `${CONSEQUENCES[kind] ?? ""} This cannot be undone.`.trim(),
-      revision: thing.revision,
-      remove: (revision) => api.remove(id, pathOf[kind](thing), revision),
-      keep: (current) => world.put(kind, current),
-      onDone: () => world.drop(kind, thing.id),
-      view: showing,
+      text: `${CONSEQUENCES[dataset.kind] ?? ""} This cannot be undone.`.trim(),
+      submit: "Delete",
+      onSubmit: () => void changes.remove(dataset.kind, thing),
     });
   };
 
@@ -243,14 +192,14 @@ function actionsOf({ api, world, changes, showing, toasts, go, isLeft }) {
     },
     editCampaign: () => edit("root", world.root, "Edit the campaign"),
     deleteCampaign: () =>
-      openDeletion({
+      openQuestion({
         title: `Delete ${world.root.name}?`,
         text: "Everything in it is deleted, for everyone. This cannot be undone.",
-        revision: world.root.revision,
-        remove: (revision) => despiteTime((at) => api.deleteCampaign(id, at), revision),
-        keep: (current) => world.putRoot(current),
-        onDone: () => go("#/"),
-        view: showing,
+        submit: "Delete",
+        onSubmit: () => {
+          void changes.remove("root", world.root);
+          go("#/");
+        },
       }),
     ...memberActions({ id, api, world, thing: "campaign", reload: () => world.loadMembers() }),
   };

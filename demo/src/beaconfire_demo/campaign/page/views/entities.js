@@ -1,7 +1,8 @@
 /** The other things of the campaign: locations, encounters, … */
 
 import { h, icon } from "../../../page/dom.js";
-import { actionButtons, pending, variableList } from "./parts.js";
+import { pending, waitingNote } from "../../../page/views/waiting.js";
+import { actionButtons, variableList } from "./parts.js";
 
 /** @param {import("../world.js").World} world */
 export function entityPanel(world) {
@@ -11,7 +12,7 @@ export function entityPanel(world) {
     "section",
     { class: "card panel", "aria-labelledby": "entities-title", "data-key": "entities" },
     h("div", { class: "section-head" }, h("h2", { id: "entities-title" }, "Places and encounters"), world.canEdit && add),
-    entities.length === 0 && h("p", { class: "quiet" }, "None yet."),
+    entities.length === 0 && h("p", { class: "quiet", "data-key": "none" }, "None yet."),
     h("ul", { class: "entities" }, entities.map((entity) => entityRow(entity, world))),
   );
 }
@@ -22,7 +23,8 @@ function entityRow(entity, world) {
     "li",
     { class: "structure", "data-key": id, ...pending(world, id) },
     h("div", { class: "structure-words" }, h("strong", { "data-key": `${id}-name` }, name), h("span", { class: "kind" }, type)),
-    world.canEdit && actionButtons("entity", entity),
+    world.mayChange(id) && actionButtons("entity", entity),
     variableList(id, data),
+    waitingNote(world, id, name),
   );
 }

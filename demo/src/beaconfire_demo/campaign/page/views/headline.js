@@ -3,7 +3,7 @@
 import { h, icon } from "../../../page/dom.js";
 import { duration, pace, STEPS, worldTime } from "../sentences.js";
 import { presentPeople } from "../../../page/views/people.js";
-import { pending } from "./parts.js";
+import { pending } from "../../../page/views/waiting.js";
 
 /** @param {import("../world.js").World} world @param {{presence: any, me: {id: string}}} page */
 export function headline(world, { presence, me }) {

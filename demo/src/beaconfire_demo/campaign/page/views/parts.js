@@ -6,16 +6,8 @@ import { shown } from "../sentences.js";
 const LEAST = 0;
 const MOST = 100;
 
-/**
- * The attributes of a thing that has an unconfirmed change.
- * @param {{isPending: (id: string) => boolean}} world @param {string} id
- */
-export function pending(world, id) {
-  return world.isPending(id) ? { "aria-busy": "true", title: "Not confirmed yet" } : {};
-}
-
 /** A level, with buttons for users who may change it. */
-export function levelStepper(kind, thing, canEdit) {
+export function levelStepper(kind, thing, mayChange) {
   const { level } = thing;
   const button = (step, name, label) =>
     h(
@@ -36,9 +28,9 @@ export function levelStepper(kind, thing, canEdit) {
     "span",
     { class: "figure level", "data-key": `${thing.id}-level` },
     h("span", { class: "figure-name" }, "Level"),
-    canEdit && button(-1, "down", "Lower"),
+    mayChange && button(-1, "down", "Lower"),
     h("strong", { class: "level-value" }, level),
-    canEdit && button(1, "up", "Raise"),
+    mayChange && button(1, "up", "Raise"),
   );
 }
 

@@ -1,9 +1,10 @@
 /** Settlements with their structures, by kingdom. */
 
 import { h, icon } from "../../../page/dom.js";
-import { actionButtons, levelStepper, pending, variableList } from "./parts.js";
+import { pending, waitingNote } from "../../../page/views/waiting.js";
+import { actionButtons, levelStepper, variableList } from "./parts.js";
 
-/** @param {import("../world.js").World} world */
+/** @param {import("../world.js").World & import("../../../page/edits.js").Shown} world */
 export function settlementList(world) {
   const add = (kind, action, text) => h("button", { type: "button", class: `${kind} small`, "data-action": action }, icon("add"), text);
   const buttons = h("div", { class: "section-buttons" }, add("plain", "addKingdom", "Kingdom"), add("primary", "addSettlement", "Settlement"));
@@ -11,7 +12,7 @@ export function settlementList(world) {
     "section",
     { class: "settlements", "aria-labelledby": "settlements-title" },
     h("div", { class: "section-head" }, h("h2", { id: "settlements-title" }, "Settlements"), world.canEdit && buttons),
-    world.settlements.size === 0 && world.kingdoms.size === 0 && h("p", { class: "card empty" }, "No settlement yet."),
+    world.settlements.size === 0 && world.kingdoms.size === 0 && h("p", { class: "card empty", "data-key": "none" }, "No settlement yet."),
     [...world.kingdoms.values()].map((kingdom) => kingdomSection(kingdom, world)),
     restSection(world.settlementsOf(null), world),
   );
@@ -29,10 +30,11 @@ function kingdomSection(kingdom, world) {
       { class: "thing-head" },
       h("h3", { id: title, "data-key": `${id}-name` }, name),
       h("span", { class: "kind" }, "kingdom"),
-      world.canEdit && actionButtons("kingdom", kingdom),
+      world.mayChange(id) && actionButtons("kingdom", kingdom),
     ),
+    waitingNote(world, id, name),
     description && h("p", { class: "description", "data-key": `${id}-description` }, description),
-    settlements.length === 0 && h("p", { class: "quiet" }, "No settlement is in this kingdom."),
+    settlements.length === 0 && h("p", { class: "quiet", "data-key": "none" }, "No settlement is in this kingdom."),
     settlements.map((settlement) => settlementCard(settlement, world)),
   );
 }
@@ -48,6 +50,7 @@ function restSection(settlements, world) {
 function settlementCard(settlement, world) {
   const { id, name, kind, population, description, variables } = settlement;
   const structures = world.structuresOf(id);
+  const mayChange = world.mayChange(id);
   const add = h("button", { type: "button", class: "plain small", "data-action": "addStructure", "data-id": id }, icon("add"), "Structure");
   return h(
     "article",
@@ -57,12 +60,13 @@ function settlementCard(settlement, world) {
       { class: "thing-head" },
       h(world.kingdoms.size > 0 ? "h4" : "h3", { "data-key": `${id}-name` }, name),
       h("span", { class: "kind", "data-key": `${id}-kind` }, kind),
-      world.canEdit && actionButtons("settlement", settlement),
+      mayChange && actionButtons("settlement", settlement),
     ),
+    waitingNote(world, id, name),
     h(
       "div",
       { class: "figures" },
-      levelStepper("settlement", settlement, world.canEdit),
+      levelStepper("settlement", settlement, mayChange),
       h("span", { class: "figure", "data-key": `${id}-population` },
         h("span", { class: "figure-name" }, "Population"),
         h("strong", {}, population.toLocaleString()),
@@ -73,7 +77,7 @@ function settlementCard(settlement, world) {
     structures.length > 0 &&
       h("ul", { class: "structures", "aria-label": `Structures in ${name}` },
         structures.map((structure) => structureRow(structure, world))),
-    world.canEdit && add,
+    mayChange && add,
   );
 }
 
@@ -85,8 +89,9 @@ function structureRow(structure, world) {
     h("div", { class: "structure-words" },
       h("strong", { "data-key": `${id}-name` }, name),
       h("span", { class: "kind", "data-key": `${id}-type` }, type)),
-    levelStepper("structure", structure, world.canEdit),
-    world.canEdit && actionButtons("structure", structure),
+    levelStepper("structure", structure, world.mayChange(id)),
+    world.mayChange(id) && actionButtons("structure", structure),
     variableList(id, variables),
+    waitingNote(world, id, name),
   );
 }

@@ -6,9 +6,10 @@ import { duration, seconds } from "../sentences.js";
  * @param {"root" | "kingdom" | "settlement" | "structure" | "entity"} kind
  * @param {any} [thing]  the thing to edit; none for a new one
  * @param {any[]} [kingdoms]  those that a settlement may be in
+ * @param {{isNew?: boolean}} [options]  `isNew`: the thing was typed before, and refused
  * @returns {import("../../../page/dialog.js").Field[]}
  */
-export function fieldsOf(kind, thing, kingdoms = []) {
+export function fieldsOf(kind, thing, kingdoms = [], { isNew = thing === undefined } = {}) {
   const name = { name: "name", label: "Name", value: thing?.name, required: true, maxlength: 200 };
   const description = { name: "description", label: "Description", type: "textarea", value: thing?.description, maxlength: 10_000 };
   const word = (field, label, value) => ({ name: field, label, value: thing?.[field] ?? value, required: true, maxlength: 64 });
@@ -23,7 +24,7 @@ export function fieldsOf(kind, thing, kingdoms = []) {
     case "structure":
       return [name, word("type", "Type", "building"), level, variables];
     default:
-      return [...(thing ? [] : [typeField()]), name, { name: "data", label: "Data", type: "variables", value: thing?.data }];
+      return [...(isNew ? [typeField(thing)] : []), name, { name: "data", label: "Data", type: "variables", value: thing?.data }];
   }
 }
 
@@ -61,6 +62,6 @@ function populationField(thing) {
   return { name: "population", label: "Population", type: "number", value: thing?.population ?? 0, min: 0, max: most, required: true };
 }
 
-function typeField() {
-  return { name: "type", label: "Type", type: "select", options: ["location", "encounter", "event", "faction"], value: "location" };
+function typeField(thing) {
+  return { name: "type", label: "Type", type: "select", options: ["location", "encounter", "event", "faction"], value: thing?.type ?? "location" };
 }

@@ -1,9 +1,11 @@
 /** The board: a column for each status, and a card for each issue. A card is moved with its choice of status, or dragged. */
 
 import { h, icon } from "../../../page/dom.js";
-import { capital, priorityWord, STATUSES, statusWord } from "../words.js";
+import { capital } from "../../../page/sentences.js";
+import { priorityWord, STATUSES, statusWord } from "../words.js";
 import { entryLine } from "./activity.js";
 import { avatar } from "../../../page/views/people.js";
+import { pending, waitingNote } from "../../../page/views/waiting.js";
 
 /** Chosen instead of a team. */
 const ALL = "";
@@ -24,7 +26,7 @@ export function board({ tracker, team, entry, me }) {
     ),
     tracker.teams.size === 0
       ? noTeam(tracker)
-      : h("div", { class: `board columns-${columns.length}`, tabindex: 0, role: "group", "aria-label": "Board" }, columns.map((status) => column(status, issues, tracker))),
+      : h("div", { "data-key": "board", class: `board columns-${columns.length}`, tabindex: 0, role: "group", "aria-label": "Board" }, columns.map((status) => column(status, issues, tracker))),
   ];
 }
 
@@ -42,7 +44,7 @@ function teamChoice(tracker, team) {
 
 function noTeam({ canEdit }) {
   const text = canEdit ? "Issues belong to a team. Create the first one." : "No team has been created yet.";
-  return h("p", { class: "card empty" }, text);
+  return h("p", { class: "card empty", "data-key": "none" }, text);
 }
 
 function column(status, all, tracker) {
@@ -53,17 +55,18 @@ function column(status, all, tracker) {
     { class: "column-of-issues", "aria-labelledby": title, "data-key": title, "data-status": status },
     h("h2", { id: title, class: "column-title" }, h("span", { class: `dot dot-${status}`, "aria-hidden": "true" }), statusWord(status), h("span", { class: "count" }, h("span", { class: "unseen" }, "issues: "), issues.length)),
     h("ol", { class: "cards" }, issues.map((issue) => card(issue, tracker))),
-    issues.length === 0 && h("p", { class: "quiet nothing" }, "No issue"),
+    issues.length === 0 && h("p", { class: "quiet nothing", "data-key": "none" }, "No issue"),
   );
 }
 
 function card(issue, tracker) {
   const { id, identifier, title, priority, assigneeId, projectId, commentCount } = issue;
   const project = tracker.projects.get(projectId)?.name;
-  const pending = tracker.isPending(id);
+  const mayChange = tracker.mayChange(id);
+  const isNew = tracker.fateOf(id)?.word === "added";
   return h(
     "li",
-    { class: "issue-card", "data-key": id, "data-issue": id, draggable: tracker.canEdit ? "true" : null, "aria-busy": pending ? "true" : null, title: pending ? "Not confirmed yet" : null },
+    { class: "issue-card", "data-key": id, "data-issue": id, draggable: mayChange ? "true" : null, ...pending(tracker, id) },
     h(
       "div",
       { class: "card-top" },
@@ -71,21 +74,24 @@ function card(issue, tracker) {
       priorityMark(priority),
       assigneeId && h("span", { class: "card-assignee", title: `Assigned to ${tracker.nameOf(assigneeId)}` }, h("span", { class: "unseen" }, `Assigned to ${tracker.nameOf(assigneeId)}`), avatar(assigneeId, tracker.nameOf(assigneeId))),
     ),
-    h("a", { class: "card-title", href: `#/workspace/${tracker.id}/issue/${id}`, draggable: "false", "data-focus": `title-${id}` }, title),
+    isNew
+      ? h("span", { class: "card-title" }, title)
+      : h("a", { class: "card-title", href: `#/workspace/${tracker.id}/issue/${id}`, draggable: "false" }, title),
     h(
       "div",
       { class: "card-foot" },
       project && h("span", { class: "chip" }, project),
       commentCount > 0 && h("span", { class: "comment-count", title: `${commentCount} comments` }, h("span", { class: "unseen" }, "Comments: "), commentCount),
-      tracker.canEdit && statusChoice(issue),
+      mayChange && statusChoice(issue),
     ),
+    waitingNote(tracker, id, title),
   );
 }
 
 /** The choice that moves an issue, for the keyboard, screen readers and fingers. */
 export function statusChoice({ id, identifier, status }) {
   const option = (one) => h("option", { value: one, selected: one === status }, statusWord(one));
-  return h("select", { class: "status-choice", "data-change": "move", "data-id": id, "data-focus": `status-${id}`, "aria-label": `Status of ${identifier}` }, STATUSES.map(option));
+  return h("select", { class: "status-choice", "data-change": "move", "data-id": id, "aria-label": `Status of ${identifier}` }, STATUSES.map(option));
 }
 
 /** Three bars, as many of them dark as the priority is high. */

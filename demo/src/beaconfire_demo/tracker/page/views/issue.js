@@ -5,6 +5,7 @@ import { skeleton } from "../../../page/views/skeleton.js";
 import { named, people } from "../forms.js";
 import { ago, PRIORITIES, priorityWord, statusWord, STATUSES } from "../words.js";
 import { entryList } from "./activity.js";
+import { pending, waitingNote } from "../../../page/views/waiting.js";
 import { avatar, presentPeople, typingLine } from "../../../page/views/people.js";
 
 /** @param {{tracker: any, issue: any, presence: any, typing: readonly string[], me: any}} shown */
@@ -20,7 +21,7 @@ export function issueDetail({ tracker, issue, presence, typing, me }) {
       { class: "column" },
       h(
         "article",
-        { class: "card issue", "data-key": `issue-${id}`, "aria-labelledby": "issue-title", "aria-busy": tracker.isPending(id) ? "true" : null },
+        { class: "card issue", "data-key": `issue-${id}`, "aria-labelledby": "issue-title", ...pending(tracker, id) },
         h(
           "div",
           { class: "issue-line" },
@@ -33,9 +34,10 @@ export function issueDetail({ tracker, issue, presence, typing, me }) {
           "div",
           { class: "thing-head" },
           h("h2", { id: "issue-title", "data-key": "issue-title" }, title),
-          tracker.canEdit && h("span", { class: "thing-actions" }, button("editIssue", "Edit the title and the description", "edit"), button("removeIssue", "Delete the issue", "remove")),
+          tracker.mayChange(id) && h("span", { class: "thing-actions" }, button("editIssue", "Edit the title and the description", "edit"), button("removeIssue", "Delete the issue", "remove")),
         ),
         description ? h("p", { class: "description" }, description) : h("p", { class: "quiet" }, "No description."),
+        waitingNote(tracker, id, identifier),
         h("p", { class: "quiet" }, `Opened by ${creatorId === me.id ? "you" : tracker.nameOf(creatorId)}, ${ago(createdAt)}`),
       ),
       commentPanel(issue, tracker, typing, me),
@@ -62,7 +64,7 @@ function fieldPanel(issue, tracker) {
     { class: "card panel", "aria-labelledby": "fields-title" },
     h("h2", { id: "fields-title" }, "Details"),
     h("div", { class: "issue-fields" }, rows.map(([field, label, options]) => fieldRow(issue, field, label, options, tracker))),
-    tracker.canEdit &&
+    tracker.mayChange(issue.id) &&
       h("button", { type: "button", class: "small", "data-action": "archive", "data-id": issue.id }, issue.archived ? "Take back from the archive" : "Archive"),
   );
 }
@@ -70,8 +72,8 @@ function fieldPanel(issue, tracker) {
 function fieldRow(issue, field, label, options, tracker) {
   const chosen = options.find(({ value }) => value === issue[field]) ?? { value: issue[field], label: field === "assigneeId" ? tracker.nameOf(issue[field]) : "Deleted" };
   const all = options.includes(chosen) ? options : [...options, chosen];
-  const control = tracker.canEdit
-    ? h("select", { "data-change": "setField", "data-id": issue.id, "data-field": field, "data-focus": `field-${field}` }, all.map(({ value, label: text }) => h("option", { value: value ?? "", selected: value === issue[field] }, text)))
+  const control = tracker.mayChange(issue.id)
+    ? h("select", { "data-change": "setField", "data-id": issue.id, "data-field": field }, all.map(({ value, label: text }) => h("option", { value: value ?? "", selected: value === issue[field] }, text)))
     : h("span", { class: "field-value" }, chosen.label);
   return h("label", { class: "issue-field", "data-key": `field-${field}` }, h("span", {}, label), control);
 }
@@ -82,10 +84,10 @@ function commentPanel(issue, tracker, typing, me) {
     "section",
     { class: "card panel comments", "aria-labelledby": "comments-title" },
     h("div", { class: "section-head" }, h("h2", { id: "comments-title" }, "Comments"), h("span", { class: "quiet" }, comments.length)),
-    tracker.reading.has(issue.id) ? skeleton("part") : comments.length === 0 && h("p", { class: "quiet" }, "No comment yet."),
+    tracker.reading.has(issue.id) ? skeleton("part") : comments.length === 0 && h("p", { class: "quiet", "data-key": "none" }, "No comment yet."),
     h("ol", { class: "comment-list" }, comments.map((comment) => commentRow(comment, tracker, me))),
     typingLine(typing, tracker),
-    tracker.canEdit && commentForm(issue),
+    tracker.mayChange(issue.id) && commentForm(issue),
   );
 }
 
@@ -95,15 +97,16 @@ function commentRow({ id, authorId, body, createdAt, revision, isFresh }, tracke
     h("button", { type: "button", class: "icon-button", "data-action": action, "data-id": id, "aria-label": label, title: label }, icon(picture));
   return h(
     "li",
-    { class: `comment${isFresh ? " fresh" : ""}`, "data-key": id },
+    { class: `comment${isFresh ? " fresh" : ""}`, "data-key": id, ...pending(tracker, id) },
     avatar(authorId, tracker.nameOf(authorId)),
     h(
       "div",
       { class: "comment-words" },
       h("p", { class: "comment-head" }, h("strong", {}, isMine ? "You" : tracker.nameOf(authorId)), h("span", { class: "quiet" }, `${ago(createdAt)}${revision > 1 ? ", edited" : ""}`)),
       h("p", { class: "comment-body" }, body),
+      waitingNote(tracker, id, "the comment"),
     ),
-    tracker.canEdit && h("span", { class: "thing-actions" }, isMine && button("editComment", "Edit your comment", "edit"), (isMine || tracker.isOwner) && button("removeComment", "Delete the comment", "remove")),
+    tracker.mayChange(id) && h("span", { class: "thing-actions" }, isMine && button("editComment", "Edit your comment", "edit"), (isMine || tracker.isOwner) && button("removeComment", "Delete the comment", "remove")),
   );
 }
 

@@ -1,7 +1,9 @@
 /** Projects and cycles, with how much of each is done. */
 
 import { h, icon } from "../../../page/dom.js";
-import { capital, dayWord, statusWord } from "../words.js";
+import { pending, waitingNote } from "../../../page/views/waiting.js";
+import { capital } from "../../../page/sentences.js";
+import { dayWord, statusWord } from "../words.js";
 
 /** @param {any} tracker */
 export function plans(tracker) {
@@ -19,7 +21,7 @@ function section(kind, all, tracker) {
       h("h2", { id: title }, `${capital(kind)}s`),
       tracker.canEdit && h("button", { type: "button", class: "small", "data-action": "addPlan", "data-kind": kind }, icon("add"), `New ${kind}`),
     ),
-    all.size === 0 && h("p", { class: "card empty" }, `No ${kind} yet.`),
+    all.size === 0 && h("p", { class: "card empty", "data-key": "none" }, `No ${kind} yet.`),
     h("div", { class: "plan-grid" }, [...all.values()].map((plan) => planCard(kind, plan, tracker))),
   );
 }
@@ -31,14 +33,15 @@ function planCard(kind, plan, tracker) {
     h("button", { type: "button", class: "icon-button", "data-action": action, "data-kind": kind, "data-id": id, "aria-label": `${label} ${name}`, title: label }, icon(picture));
   return h(
     "article",
-    { class: "card plan", "data-key": id, "aria-label": name, "aria-busy": tracker.isPending(id) ? "true" : null },
+    { class: "card plan", "data-key": id, "aria-label": name, ...pending(tracker, id) },
     h(
       "header",
       { class: "thing-head" },
       h("h3", {}, name),
       kind === "project" && h("span", { class: `chip project-${plan.status}` }, capital(plan.status)),
-      tracker.canEdit && h("span", { class: "thing-actions" }, button("editPlan", "Edit", "edit"), button("removePlan", "Delete", "remove")),
+      tracker.mayChange(id) && h("span", { class: "thing-actions" }, button("editPlan", "Edit", "edit"), button("removePlan", "Delete", "remove")),
     ),
+    waitingNote(tracker, id, name),
     h("p", { class: "quiet" }, datesOf(kind, plan)),
     progressBar(name, progress),
     description && h("p", { class: "description" }, description),

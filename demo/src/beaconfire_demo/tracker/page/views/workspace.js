@@ -2,18 +2,17 @@
 
 import { watchPresence, watchTyping } from "../../../client/people.js";
 import { difference } from "../../../page/changes.js";
-import { openDeletion } from "../../../page/deletion.js";
-import { closeDialogs, isDialogOpen, openForm } from "../../../page/dialog.js";
+import { closeDialogs, isDialogOpen, openQuestion } from "../../../page/dialog.js";
 import { flash, h } from "../../../page/dom.js";
 import { Edits } from "../../../page/edits.js";
+import { openSent } from "../../../page/forms.js";
 import { LiveRoot } from "../../../page/live_root.js";
-import { Once } from "../../../page/once.js";
 import { showScreen } from "../../../page/screen.js";
 import { memberActions, memberPanel } from "../../../page/views/members.js";
-import { bodyOf, issueFields, planFields, rootFields, teamField, teamFields } from "../forms.js";
+import { bodyOf, issueFields, newIssueFields, planFields, rootFields, teamField, teamFields } from "../forms.js";
 import { Moving } from "../moving.js";
 import { pathOf, Tracker } from "../tracker.js";
-import { fieldWord, newsOf, valueWord } from "../words.js";
+import { fieldWord, newsOf, undone, valueWord } from "../words.js";
 import { activity, entryLine } from "./activity.js";
 import { board } from "./board.js";
 import { head } from "./head.js";
@@ -34,8 +33,6 @@ export function workspaceView(host, page) {
   const { id, api, client, outgoing, me, toasts, onError } = page;
   let place = placeIn(id) ?? { part: "", issue: "" };
   let team = "";
-  /** The key of the comment that is being written: sent again after a lost answer, it is added once. */
-  let commenting = new Once();
   /** The opened issue: who is there, and who types. @type {{id: string, presence: any, typing: any, close: () => void} | null} */
   let opened = null;
 
@@ -54,14 +51,17 @@ export function workspaceView(host, page) {
     fieldWord,
     valueWord: (field, value) => valueWord(field, value, tracker),
     put: (kind, thing) => (kind === "root" ? tracker.putRoot(thing) : tracker.put(kind, thing)),
+    drop: (kind, thing) => tracker.drop(kind, thing),
+    undone: (change, error) => undone(change, error, tracker),
   };
   const live = new LiveRoot(page, "workspace", tracker, {
     showing,
     draw: () => draw(),
+    shape: () => (place.part === "issue" ? "issue" : "board"),
     onLoaded: () => openIssue(),
     onEvent: (event, frame) => onEvent(event, frame),
   });
-  const edits = new Edits(client, outgoing, () => live.phase === "open" && draw());
+  const edits = new Edits({ client, outgoing, url: api.urlOf(id), onChange: () => live.phase === "open" && draw() });
   const moving = new Moving(host);
   const screen = showScreen(host, {
     title: () => live.title(issueOf()?.identifier),
@@ -76,7 +76,10 @@ export function workspaceView(host, page) {
 
   /** The workspace with all unconfirmed changes. */
   function shown() {
-    return edits.shown(tracker, ["issues", "projects", "cycles"], ["root"]);
+    const shelves = { teams: "team", issues: "issue", projects: "project", cycles: "cycle" };
+    const [added, root] = [edits.added("comment").map((change) => tracker.draft(change)), edits.over(tracker.root)];
+    const over = ([issue, all]) => [issue, [...all.map((each) => edits.over(each)), ...added.filter(({ issueId }) => issueId === issue)]];
+    return edits.shown(tracker, shelves, { root, comments: new Map([...tracker.comments].map(over)) });
   }
 
   function content() {
@@ -155,110 +158,87 @@ export function workspaceView(host, page) {
 
   // Changes.
 
-  /** Change fields. They are shown at once, kept without a connection, and undone if they are refused. */
-  async function change(kind, thing, changes, revision = thing.revision) {
-    try {
-      await outgoing.change({ kind, id: thing.id, url: api.urlOf(id, kind === "root" ? "" : pathOf[kind](thing)), changes, revision });
-    } catch (error) {
-      toasts.show(`Your change to ${thing.identifier ?? thing.name} was undone. ${error.message}`, { kind: "bad" });
-    }
+  // They are shown at once, kept without a connection, and undone if they are refused.
+
+  const urlOf = (kind, thing) => api.urlOf(id, kind === "root" ? "" : pathOf[kind](thing));
+  const change = (kind, thing, body) => outgoing.make({ method: "PATCH", kind, id: thing.id, url: urlOf(kind, thing), body, revision: thing.revision });
+  const create = (kind, path, body) => outgoing.make({ method: "POST", kind, url: api.urlOf(id, path), body });
+
+  /** @param {{title: string, text: string, onDeed?: () => void}} question */
+  function remove(kind, thing, { title, text, onDeed }) {
+    const deed = { method: "DELETE", kind, id: thing.id, url: urlOf(kind, thing), revision: thing.revision };
+    const onSubmit = () => {
+      void outgoing.make(deed);
+      onDeed?.();
+    };
+    openQuestion({ title, text, submit: "Delete", onSubmit });
   }
 
-  async function create(kind, path, values, key) {
-    const { thing, mark } = await api.create(id, path, values, key);
-    tracker.put(kind, thing);
-    await edits.make(thing.id, async () => ({ mark }));
-    return thing;
-  }
-
-  function remove(kind, thing, { title, text }) {
-    openDeletion({
-      title,
-      text,
-      revision: thing.revision,
-      remove: (revision) => api.remove(id, pathOf[kind](thing), revision),
-      keep: (current) => tracker.put(kind, current),
-      onDone: () => tracker.drop(kind, thing),
-      view: showing,
-    });
-  }
-
+  /** @param {(shown: any) => import("../../../page/dialog.js").Field[]} fields */
   function edit(kind, thing, title, fields) {
-    openForm({
-      title,
-      submit: "Save",
-      fields,
-      onSubmit: (typed) => {
-        const changes = difference(thing, bodyOf(typed));
-        if (Object.keys(changes).length > 0) void change(kind, thing, changes);
-      },
-    });
+    const values = edits.over(thing);
+    const send = async (typed) => {
+      const changes = difference(values, bodyOf(typed));
+      return Object.keys(changes).length > 0 ? change(kind, thing, changes) : undefined;
+    };
+    openSent({ title, submit: "Save", fields, values, send, isLeft: () => live.isLeft });
   }
 
   function actionsOf() {
     const issueAt = ({ dataset }) => tracker.issues.get(dataset.id);
     const planAt = ({ dataset }) => tracker.thing(dataset.kind, dataset.id);
     const commentAt = ({ dataset }) => tracker.comments.get(place.issue)?.find((one) => one.id === dataset.id);
-    const form = (title, fields, send) => {
-      const once = new Once();
-      openForm({ title, submit: "Create", fields, onSubmit: (values) => send(bodyOf(values), once) });
-    };
+    const add = (title, fields, send) =>
+      openSent({ title, submit: "Create", fields, send: (typed) => send(bodyOf(typed)), isLeft: () => live.isLeft });
     return {
       ...live.actions,
       chooseTeam: (select) => {
         team = select.value;
         draw();
       },
-      move: (select) => change("issue", issueAt(select), { status: select.value }),
-      setField: (select) => change("issue", issueAt(select), { [select.dataset.field]: select.value || null }),
+      move: (select) => void change("issue", issueAt(select), { status: select.value }),
+      setField: (select) => void change("issue", issueAt(select), { [select.dataset.field]: select.value || null }),
       addIssue: () =>
-        form("New issue", [teamField(tracker, team), ...issueFields(tracker)], ({ teamId, ...values }, once) =>
-          create("issue", `teams/${teamId}/issues`, values, once.keyFor({ teamId, ...values })),
+        add("New issue", (typed) => [teamField(tracker, typed?.teamId ?? team), ...newIssueFields(tracker, typed)], ({ teamId, ...values }) =>
+          create("issue", `teams/${teamId}/issues`, values),
         ),
-      addTeam: () => form("New team", teamFields(), (values, once) => create("team", "teams", values, once.keyFor(values))),
-      addPlan: ({ dataset: { kind } }) =>
-        form(`New ${kind}`, planFields(kind), (values, once) => create(kind, `${kind}s`, values, once.keyFor(values))),
+      addTeam: () => add("New team", (typed) => teamFields(typed), (values) => create("team", "teams", values)),
+      addPlan: ({ dataset: { kind } }) => add(`New ${kind}`, (typed) => planFields(kind, typed), (values) => create(kind, `${kind}s`, values)),
       editPlan: (element) => {
-        const plan = edits.over(planAt(element));
-        edit(element.dataset.kind, plan, `Edit ${plan.name}`, planFields(element.dataset.kind, plan));
+        const plan = planAt(element);
+        edit(element.dataset.kind, plan, `Edit ${plan.name}`, (shown) => planFields(element.dataset.kind, shown));
       },
       removePlan: (element) => {
         const plan = planAt(element);
         remove(element.dataset.kind, plan, { title: `Delete ${plan.name}?`, text: "Its issues stay. This cannot be undone." });
       },
       editIssue: (element) => {
-        const issue = edits.over(issueAt(element));
-        edit("issue", issue, `Edit ${issue.identifier}`, issueFields(tracker, issue));
+        const issue = issueAt(element);
+        edit("issue", issue, `Edit ${issue.identifier}`, issueFields);
       },
       removeIssue: (element) => {
         const issue = issueAt(element);
-        remove("issue", issue, { title: `Delete ${issue.identifier}?`, text: "Its comments are deleted too. This cannot be undone." });
+        remove("issue", issue, { title: `Delete ${issue.identifier}?`, text: "Its comments are deleted too. This cannot be undone.", onDeed: () => page.go(`#/workspace/${id}`) });
       },
       archive: (element) => {
         const issue = issueAt(element);
-        return change("issue", issue, { archived: !issue.archived });
+        void change("issue", issue, { archived: !edits.over(issue).archived });
       },
       comment: async (element) => {
         const issue = issueAt(element);
         const body = new FormData(element).get("body");
-        await create("comment", `${pathOf.issue(issue)}/comments`, { body }, commenting.keyFor({ issue: issue.id, body }));
         element.reset();
-        commenting = new Once();
         opened?.typing.stop();
+        const { error } = await create("comment", `${pathOf.issue(issue)}/comments`, { body });
+        if (error && element.isConnected && element.elements.body.value === "") element.elements.body.value = body;
       },
       editComment: (element) => {
-        const comment = commentAt(element);
-        const fields = [{ name: "body", label: "Comment", type: "textarea", value: comment.body, required: true, maxlength: 5000 }];
-        openForm({
-          title: "Edit your comment",
-          submit: "Save",
-          fields,
-          onSubmit: async ({ body }) => tracker.put("comment", (await api.update(id, pathOf.comment(comment), { body }, comment.revision)).thing),
-        });
+        const fields = ({ body }) => [{ name: "body", label: "Comment", type: "textarea", value: body, required: true, maxlength: 5000 }];
+        edit("comment", commentAt(element), "Edit your comment", fields);
       },
       removeComment: (element) => remove("comment", commentAt(element), { title: "Delete this comment?", text: "This cannot be undone." }),
       older: () => tracker.readOlder(),
-      editWorkspace: () => edit("root", edits.over(tracker.root), "Edit the workspace", rootFields(edits.over(tracker.root))),
+      editWorkspace: () => edit("root", tracker.root, "Edit the workspace", rootFields),
       ...memberActions({ id, api, world: tracker, thing: "workspace", reload: () => tracker.loadMembers() }),
     };
   }

@@ -2,10 +2,11 @@
 
 import { h, icon } from "../../../page/dom.js";
 import { shortTime } from "../../../page/sentences.js";
+import { note, pending as pendingOf, waitingNote } from "../../../page/views/waiting.js";
 
 const MOST_DECIDED = 8;
 
-/** @param {import("../room.js").Room} room @param {{id: string}} me @param {boolean} showsAll  all decided ones, too */
+/** @param {import("../room.js").Room & import("../../../page/edits.js").Shown} room @param {{id: string}} me @param {boolean} showsAll  all decided ones, too */
 export function approvalList(room, me, showsAll) {
   const { pending, decided } = room.sorted;
   const shown = showsAll ? decided : decided.slice(0, MOST_DECIDED);
@@ -39,14 +40,15 @@ function badge(count) {
 
 function waiting(approval, room, me) {
   const { id, title, detail } = approval;
+  const fate = room.fateOf(id);
   const decide = (status, label, picture, kind) =>
     h("button", { type: "button", class: `${kind} small`, "data-action": "decide", "data-id": id, "data-status": status, "aria-label": `${label} ${title}` }, icon(picture), label);
   const isOwn = approval.requestedBy === me.id;
   return h(
     "li",
-    { class: `card approval${room.arrived.has(id) ? " arrived" : ""}`, "data-key": id, tabindex: -1 },
-    h("div", { class: "approval-words" }, h("h3", {}, title), detail && h("p", { class: "description" }, detail), h("p", { class: "quiet" }, origin(approval, room, me))),
-    room.canEdit &&
+    { class: `card approval${room.arrived.has(id) ? " arrived" : ""}`, "data-key": id, tabindex: -1, ...pendingOf(room, id) },
+    h("div", { class: "approval-words" }, h("h3", {}, title), detail && h("p", { class: "description" }, detail), h("p", { class: "quiet" }, origin(approval, room, me)), waitingNote(room, id, title)),
+    room.canEdit && !fate &&
       h(
         "div",
         { class: "approval-buttons" },
@@ -59,17 +61,20 @@ function waiting(approval, room, me) {
 }
 
 function settled(approval, room, me) {
-  const { id, title, status, reason, decidedAt, isUnconfirmed } = approval;
+  const { id, title, status, reason, decidedAt } = approval;
+  const isUnconfirmed = !decidedAt;
   const who = isUnconfirmed ? "You" : room.nameOf(approval.decidedBy, me.id);
+  const held = isUnconfirmed && room.heldOf(id);
   return h(
     "li",
-    { class: `card approval settled${room.arrived.has(`${id}-${status}`) ? " arrived" : ""}`, "data-key": `${id}-settled`, "aria-busy": isUnconfirmed ? "true" : null, tabindex: -1 },
+    { class: `card approval settled${room.arrived.has(`${id}-${status}`) ? " arrived" : ""}`, "data-key": `${id}-settled`, tabindex: -1, ...pendingOf(room, id) },
     h("span", { class: `verdict verdict-${status}` }, icon(status === "approved" ? "check" : "cross")),
     h(
       "div",
       { class: "approval-words thing-head" },
       h("strong", {}, title),
       h("p", { class: "quiet" }, `${who} ${status} it`, decidedAt && !isUnconfirmed && ` at ${shortTime(decidedAt)}`, reason && `: ${reason}`),
+      held ? note(held, "Waits to be sent", `your decision on ${title}`) : waitingNote(room, id, title),
     ),
   );
 }

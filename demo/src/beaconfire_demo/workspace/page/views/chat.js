@@ -2,9 +2,13 @@
 
 import { h, icon } from "../../../page/dom.js";
 import { shortTime } from "../../../page/sentences.js";
+import { note } from "../../../page/views/waiting.js";
 
-/** @param {import("../room.js").Room} room @param {{id: string}} me @param {readonly string[]} typing  ids of users */
-export function chatPanel(room, me, typing) {
+/**
+ * @param {import("../room.js").Room} room @param {{id: string}} me @param {readonly string[]} typing  ids of users
+ * @param {import("../../../page/outgoing.js").Unconfirmed[]} sending
+ */
+export function chatPanel(room, me, typing, sending) {
   const messages = [...room.messages.values()];
   return h(
     "section",
@@ -14,9 +18,10 @@ export function chatPanel(room, me, typing) {
       "div",
       { class: "messages", "data-key": "messages", tabindex: 0, "aria-label": "Messages", role: "log", "aria-live": "polite" },
       room.hasEarlier && h("button", { type: "button", class: "plain small", "data-action": "loadEarlier", "data-key": "earlier" }, "Earlier messages"),
-      messages.length + room.drafts.size === 0 && h("p", { class: "quiet", "data-key": "no-messages" }, "Say hello. Everyone in the workspace can write here."),
+      messages.length + sending.length + room.refused.size === 0 && h("p", { class: "quiet", "data-key": "no-messages" }, "Say hello. Everyone in the workspace can write here."),
       messages.map((each) => bubble(each, room, me)),
-      [...room.drafts.values()].map(draft),
+      sending.map(unsent),
+      [...room.refused.values()].map(refused),
     ),
     h("p", { class: "typing quiet", role: "status" }, sentence(typing, room, me)),
     h(
@@ -38,20 +43,23 @@ function bubble({ id, senderId, text, createdAt }, room, me) {
   );
 }
 
-function draft({ id, text, problem }) {
+function unsent(change) {
+  const { place, thing, changes, isHeld } = change;
   return h(
     "div",
-    { class: "message mine draft", "data-key": id, "aria-busy": problem ? null : "true" },
+    { class: "message mine draft", "data-key": thing, "aria-busy": "true" },
+    h("p", {}, changes.text),
+    isHeld ? note(change, "Waits to be sent", changes.text) : h("span", { class: "quiet", "data-key": `sending-${place}` }, "Sending…"),
+  );
+}
+
+function refused({ id, text, problem }) {
+  const button = (action, words) => h("button", { type: "button", class: "link small", "data-action": action, "data-id": id }, words);
+  return h(
+    "div",
+    { class: "message mine draft", "data-key": id },
     h("p", {}, text),
-    problem
-      ? h(
-          "span",
-          { class: "draft-foot", role: "alert" },
-          problem,
-          h("button", { type: "button", class: "link small", "data-action": "retryMessage", "data-id": id }, "Send again"),
-          h("button", { type: "button", class: "link small", "data-action": "dropMessage", "data-id": id }, "Discard"),
-        )
-      : h("span", { class: "quiet" }, "Sending…"),
+    h("span", { class: "draft-foot", role: "alert" }, `Not sent. ${problem}`, button("retryMessage", "Send again"), button("dropMessage", "Discard")),
   );
 }
 

@@ -2,10 +2,12 @@
 
 import { keepStatus, watchTyping } from "../../../client/people.js";
 
-import { openForm, openQuestion } from "../../../page/dialog.js";
+import { applied } from "../../../page/changes.js";
+import { openQuestion } from "../../../page/dialog.js";
 import { flash, h } from "../../../page/dom.js";
+import { Edits } from "../../../page/edits.js";
+import { openSent } from "../../../page/forms.js";
 import { LiveRoot } from "../../../page/live_root.js";
-import { Once } from "../../../page/once.js";
 import { showScreen } from "../../../page/screen.js";
 import { memberActions, memberPanel } from "../../../page/views/members.js";
 import { CHAT, Room } from "../room.js";
@@ -21,13 +23,14 @@ import { notificationPanel } from "./notifications.js";
  * @param {import("../../../page/live_root.js").RootPage & {api: import("../api.js").Api, onError: (error: Error) => void}} page
  */
 export function workspaceView(host, page) {
-  const { id, api, client, me, toasts, onError } = page;
+  const { id, api, client, outgoing, me, toasts, onError } = page;
   const room = new Room(api, id, () => draw(), () => live.load());
+  const edits = new Edits({ client, outgoing, url: api.urlOf(id), onChange: () => live.phase === "open" && draw(), apply });
   const shown = { notifications: false, allDecided: false, status: "online" };
   /** Who types in the chat, once the workspace was joined. @type {ReturnType<typeof watchTyping> | undefined} */
   let typing;
   const live = new LiveRoot(page, "workspace", room, {
-    showing: null, // no fields can be edited here
+    showing: showingOf({ api, room, me }),
     draw: () => draw(),
     onOpen: (cursor) => {
       typing = watchTyping(client, `${live.room}/chat:${CHAT}`);
@@ -36,11 +39,13 @@ export function workspaceView(host, page) {
     },
     onEvent: (event, frame) => onEvent(event, frame),
   });
+  /** The room with all unconfirmed changes. */
+  const shownRoom = () => edits.shown(room, { approvals: "approval", agents: "agent" });
   const screen = showScreen(host, {
-    title: () => live.title(titleOf(room)),
-    render: () => live.body(() => content({ room, me, shown, presence: live.presence, typing })),
+    title: () => live.title(titleOf(shownRoom())),
+    render: () => live.body(() => content({ room: shownRoom(), messages: edits.added("message"), me, shown, presence: live.presence, typing })),
     actions: {
-      ...actionsOf({ api, room, me, client, toasts, shown, draw: () => draw(), typing: () => typing, find: (key) => screen.find(key) }),
+      ...actionsOf({ api, room, edits, outgoing, client, shown, isLeft: () => live.isLeft, draw: () => draw(), typing: () => typing, find: (key) => screen.find(key) }),
       ...memberActions({ id, api, world: room, thing: "workspace", reload: () => room.loadMembers() }),
       ...live.actions,
     },
@@ -61,7 +66,6 @@ export function workspaceView(host, page) {
     const news = newsOf(event, room);
     if (live.contains(frame)) return news;
     room.apply(event);
-    if (event.type === "chat.message" && event.payload.senderId === me.id) room.confirm(event.payload.text);
     draw();
     if (event.type === "agent.status.changed") flash(screen.find(`${event.payload.agentId}-words`));
     return news;
@@ -78,6 +82,7 @@ export function workspaceView(host, page) {
   return {
     close() {
       live.close();
+      edits.close();
       if (shown.status !== "online") keepStatus(client, "online");
       typing?.close();
     },
@@ -90,7 +95,7 @@ function titleOf(room) {
   return waiting > 0 ? `(${waiting}) ${room.root?.name}` : room.root?.name;
 }
 
-function content({ room, me, shown, presence, typing }) {
+function content({ room, messages, me, shown, presence, typing }) {
   const { status, notifications: isOpen, allDecided } = shown;
   return [
     headline(room, { me, presence, status, isOpen }),
@@ -98,123 +103,117 @@ function content({ room, me, shown, presence, typing }) {
       "div",
       { class: "columns" },
       h("div", { class: "column" }, isOpen && notificationPanel(room), approvalList(room, me, allDecided), agentPanel(room)),
-      h("aside", { class: "column side" }, chatPanel(room, me, typing?.users.getSnapshot() ?? []), memberPanel(room, me)),
+      h("aside", { class: "column side" }, chatPanel(room, me, typing?.users.getSnapshot() ?? [], messages), memberPanel(room, me)),
     ),
   ];
 }
 
-function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find }) {
-  const { id } = room;
+/** A decision is shown unless another user was faster. @param {any} thing @param {import("../../../page/outgoing.js").Unconfirmed} change */
+function apply(thing, { kind, changes }) {
+  return kind === "approval" && thing.status !== "pending" ? thing : applied(thing, changes);
+}
 
-  const send = async (draft) => {
-    draft.problem = "";
-    draw();
-    try {
-      const { thing } = await api.write(id, CHAT, draft.text, draft.key);
-      room.drafts.delete(draft.id);
-      room.putMessage(thing);
-    } catch (error) {
-      if (error.code === "signed_out") throw error;
-      draft.problem = `Not sent. ${error.message}`;
-    }
-    draw();
+/** @returns {import("../../../page/outgoing.js").Showing} */
+function showingOf({ api, room, me }) {
+  return {
+    url: api.urlOf(room.id),
+    fieldWord: (field) => field,
+    valueWord: (_, value) => String(value ?? "none"),
+    put: (kind, thing) => room.put(kind, thing),
+    drop: (kind, thing) => kind === "approval" && room.dropApproval(thing),
+    undone: (change, error) => undone(change, error, room, me),
+    onRefused: ({ kind, changes }, { message }) => {
+      if (kind !== "message") return false;
+      room.refuse(changes.text, message); // so that the text is not lost
+      return true;
+    },
   };
+}
+
+function actionsOf({ api, room, edits, outgoing, client, shown, isLeft, draw, typing, find }) {
+  const { id } = room;
+  const post = (kind, path, body) => outgoing.make({ method: "POST", kind, url: api.urlOf(id, path), body });
+  const write = (text) => void post("message", `chats/${CHAT}/messages`, { text });
 
   return {
     requestApproval: () => {
-      const once = new Once();
       const agents = [...room.agents.values()].map((agent) => ({ value: agent.agentId ?? agent.id, label: agent.name }));
-      openForm({
+      const forAgent = { name: "agentId", label: "For an agent", type: "select", options: [{ value: null, label: "No" }, ...agents] };
+      openSent({
         title: "Request an approval",
         submit: "Request",
-        fields: [
-          { name: "title", label: "What should be approved?", required: true, maxlength: 200 },
-          { name: "detail", label: "Details", type: "textarea", maxlength: 10_000 },
-          ...(agents.length > 0 ? [{ name: "agentId", label: "For an agent", type: "select", options: [{ value: null, label: "No" }, ...agents], value: null }] : []),
+        fields: (values) => [
+          { name: "title", label: "What should be approved?", required: true, maxlength: 200, value: values?.title },
+          { name: "detail", label: "Details", type: "textarea", maxlength: 10_000, value: values?.detail },
+          ...(agents.length > 0 ? [{ ...forAgent, value: values?.agentId ?? null }] : []),
         ],
-        onSubmit: async (values) => {
-          room.putApproval((await api.requestApproval(id, values, once.keyFor(values))).thing);
-          draw();
-        },
+        send: (values) => post("approval", "approvals", values),
+        isLeft,
       });
     },
 
     /** Shown immediately, and undone if it is refused: another user may have been faster. */
     decide: async ({ dataset }) => {
       const approval = room.approvals.get(dataset.id);
-      const body = { status: dataset.status };
-      if (!approval || room.decisions.has(approval.id)) return;
-      room.decisions.set(approval.id, dataset.status);
-      draw();
+      if (!approval || edits.over(approval).status !== "pending") return;
+      const made = outgoing.make({
+        method: "POST",
+        kind: "approval",
+        id: approval.id,
+        url: api.urlOf(id, `approvals/${approval.id}/decision`),
+        body: { status: dataset.status },
+        revision: approval.revision,
+      });
       focusNext();
-      try {
-        const key = new Once().keyFor({ ...body, at: approval.id });
-        room.putApproval((await api.decide(id, approval.id, body, approval.revision, key)).thing);
-      } catch (error) {
-        const { current } = error.details ?? {};
-        if (current) room.putApproval(current);
-        const why = current ? tooLate(room, current, me) : `Your decision on ${approval.title} was undone. ${error.message}`;
-        toasts.show(why, { kind: "bad", ms: 10_000 });
-      } finally {
-        room.decisions.delete(approval.id);
-        draw();
-      }
+      await made;
       const answered = room.unread.filter(({ link }) => link === approval.id && room.approvals.get(link)?.status !== "pending");
       await markRead(answered.map(({ id: each }) => each));
     },
 
     deleteApproval: ({ dataset }) => {
-      const { title } = room.approvals.get(dataset.id);
+      const { title, revision } = room.approvals.get(dataset.id);
       openQuestion({
         title: `Delete “${title}”?`,
         text: "The request disappears for everyone.",
         submit: "Delete",
-        onSubmit: async () => {
-          await api.deleteApproval(id, dataset.id);
-          room.dropApproval(dataset.id);
-          draw();
-        },
+        onSubmit: () =>
+          void outgoing.make({ method: "DELETE", kind: "approval", id: dataset.id, url: api.urlOf(id, `approvals/${dataset.id}`), revision }),
       });
     },
 
-    addAgent: () => {
-      const once = new Once();
-      openForm({
+    addAgent: () =>
+      openSent({
         title: "New agent",
         submit: "Add",
-        fields: [{ name: "name", label: "Name", required: true, maxlength: 200 }],
-        onSubmit: async (values) => {
-          room.putAgent((await api.addAgent(id, values, once.keyFor(values))).thing);
-          draw();
-        },
-      });
-    },
+        fields: (values) => [{ name: "name", label: "Name", required: true, maxlength: 200, value: values?.name }],
+        send: (values) => post("agent", "agents", values),
+        isLeft,
+      }),
 
-    report: async (select) => {
-      const agent = room.agents.get(select.dataset.id);
-      room.agents.set(select.dataset.id, { ...agent, status: select.value, detail: "" });
-      draw();
-      try {
-        room.putAgent((await api.report(id, select.dataset.id, { status: select.value })).thing);
-      } catch (error) {
-        room.agents.set(select.dataset.id, agent);
-        toasts.show(`${agent.name} is still ${STATUSES[agent.status].toLowerCase()}. ${error.message}`, { kind: "bad" });
-      }
-      draw();
-    },
+    report: ({ dataset, value }) =>
+      void outgoing.make({
+        method: "PUT",
+        kind: "agent",
+        id: dataset.id,
+        url: api.urlOf(id, `agents/${dataset.id}/status`),
+        body: { status: value, detail: "" },
+      }),
 
     type: (input) => (input.value ? typing()?.type() : typing()?.stop()),
-    write: async (form) => {
+    write: (form) => {
       const text = form.elements.text.value.trim();
       if (!text) return;
       form.reset();
       typing()?.stop();
-      const draft = room.draft(text, new Once().keyFor({ text, at: Date.now() }));
-      await send(draft);
+      write(text);
     },
-    retryMessage: ({ dataset }) => send(room.drafts.get(dataset.id)),
+    retryMessage: ({ dataset }) => {
+      const { text } = room.refused.get(dataset.id);
+      room.refused.delete(dataset.id);
+      write(text);
+    },
     dropMessage: ({ dataset }) => {
-      room.drafts.delete(dataset.id);
+      room.refused.delete(dataset.id);
       draw();
     },
     loadEarlier: async () => {
@@ -253,7 +252,7 @@ function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find })
 
   /** The button that was pressed is gone: users of a keyboard go on with the next approval. */
   function focusNext() {
-    const [next] = room.sorted.pending;
+    const next = room.sorted.pending.find((one) => edits.over(one).status === "pending");
     (next ? find(next.id) : find("approvals-title"))?.focus({ preventScroll: true });
   }
 
@@ -269,6 +268,19 @@ function actionsOf({ api, room, me, client, toasts, shown, draw, typing, find })
       throw error;
     }
   }
+}
+
+/** What happened to a change that was refused. */
+function undone({ kind, thing, method, isNew, changes }, error, room, me) {
+  if (isNew) return `${changes.title ?? changes.name} was not ${kind === "agent" ? "added" : "requested"}. ${error.message}`;
+  if (kind === "agent") {
+    const agent = room.agents.get(thing);
+    return agent ? `${agent.name} is still ${STATUSES[agent.status].toLowerCase()}. ${error.message}` : error.message;
+  }
+  const title = room.approvals.get(thing)?.title ?? "the request";
+  if (method === "DELETE") return `“${title}” was not deleted. ${error.message}`;
+  const { current } = error.details;
+  return current ? tooLate(room, current, me) : `Your decision on ${title} was undone. ${error.message}`;
 }
 
 function tooLate(room, { title, status, decidedBy }, me) {
