@@ -114,7 +114,8 @@ async def test_every_view_and_dialog_is_accessible_in_light_and_dark(
 async def test_keyboard_keeps_its_place_when_another_user_changes_the_page_and_after_a_dialog(everyone: Table) -> None:
     owner, token = await everyone.seat("Owner"), everyone.token("Editor")
     page, url = owner.page, f"{everyone.campaign_url}/settlements"
-    await page.locator("body").evaluate("(body) => { scrollTo(0, 0); body.focus(); }")
+    await page.reload()
+    await expect(page.locator(".present-user").first).to_be_visible()
     order = []
     for _ in range(9):
         await page.keyboard.press("Tab")
@@ -178,7 +179,7 @@ async def test_page_that_is_loaded_shows_where_its_content_will_be_and_says_that
     await page.route(f"**/{roots[application]}", hold)
     word = "campaign" if application == "campaign" else "workspace"
     await page.goto(f"{everyone.url}{application}/#/{word}/{roots[application]}")
-    await expect(page.get_by_role("main").get_by_role("status")).to_have_text("Loading…")
+    await expect(page.locator(".skeleton[data-key]").get_by_role("status")).to_have_text("Loading…")
     await expect(page.locator("main [aria-busy=true]")).to_have_count(1)
     columns = ".board-bones .bones" if application == "tracker" else ".columns > .column"
     before = await page.evaluate(EDGES, columns)

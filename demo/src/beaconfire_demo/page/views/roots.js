@@ -10,6 +10,9 @@ import { failure, tryNow } from "./refusal.js";
 import { skeleton } from "./skeleton.js";
 import { pending, waitingNote } from "./waiting.js";
 
+/** What was read on the last visit: without a connection, an old list is better than none. @type {WeakMap<object, Roots>} */
+const lists = new WeakMap();
+
 /**
  * @param {HTMLElement} host
  * @param {{word: string, list: () => Promise<any[]>, url: string, client: import("../../client/index.js").Client,
@@ -20,7 +23,8 @@ export function rootsView(host, { word, list, url, client, outgoing, go, onError
   const title = `${word[0].toUpperCase()}${word.slice(1)}s`;
   let isLeft = false;
   let problem = "";
-  const known = new Roots();
+  const known = lists.get(client) ?? new Roots();
+  lists.set(client, known);
   const edits = new Edits({ client, outgoing, url, onChange: () => screen.draw() });
 
   const load = async () => {
