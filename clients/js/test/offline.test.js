@@ -198,13 +198,13 @@ test("a change that was never sent can be taken back, and one whose answer was l
   service.answers = [lost];
   const [first, second] = [await queue.add(patch(1)), await queue.add(patch(2))];
   await queue.add(patch(3));
-  assert.equal(await queue.drop(second.place), true);
-  assert.deepEqual(levels(), [[1, "waiting"], [3, "waiting"]]);
+  expect(await queue.drop(second.place)).toBe(true);
+  expect(levels()).toStrictEqual([[1, "waiting"], [3, "waiting"]]);
   await connect();
   await settle();
 
-  assert.deepEqual([await queue.drop(second.place), await queue.drop(first.place)], [false, false]);
-  assert.deepEqual(levels(), [[1, "waiting"], [3, "waiting"]]);
+  expect([await queue.drop(second.place), await queue.drop(first.place)]).toStrictEqual([false, false]);
+  expect(levels()).toStrictEqual([[1, "waiting"], [3, "waiting"]]);
 });
 
 test("a change is not sent after the user has signed out while a conflict was shown", async () => {
