@@ -19,7 +19,7 @@ from beaconfire import demo, sign_in
 from beaconfire.data_folder import DataFolder
 from beaconfire.nats_server import free_port
 from beaconfire.processes import Process
-from tests.client import open_socket
+from tests.client import answering, open_socket
 from tests.docs.tree import ROOT, RUN_S, Tree, blocks, fresh_environment, fresh_shell, write_blocks
 from tests.tools.terminal import PORTS, free_ports
 
@@ -77,7 +77,8 @@ async def test_following_add_an_event_delivers_the_new_events_to_a_socket(tmp_pa
         async with open_socket(url) as client:
             await client.connect(viewer, [f"campaign:{campaign}"])
             commands = "\n".join([push, publish, both_from_python]).replace("c1", campaign)
-            said = await asyncio.to_thread(tree.fresh_shell, commands, installed=False)
+            async with answering(client):
+                said = await asyncio.to_thread(tree.fresh_shell, commands, installed=False)
             arrived, robbed = await client.events(2)
         letters = await asyncio.to_thread(tree.fresh_shell, ".venv/bin/beaconfire deadletters", installed=False)
 
@@ -138,9 +139,10 @@ async def test_a_domain_service_in_a_repository_of_its_own_delivers_its_event(tm
             quests = await ready(f"http://127.0.0.1:{port}", service)
             async with open_socket(url) as client, aiohttp.ClientSession() as http:
                 await client.connect(viewer, [f"campaign:{campaign}"])
-                said = await asyncio.to_thread(
-                    fresh_shell, give.replace("c1", campaign).replace("8090", str(port)), machine
-                )
+                async with answering(client):
+                    said = await asyncio.to_thread(
+                        fresh_shell, give.replace("c1", campaign).replace("8090", str(port)), machine
+                    )
                 event = await client.next("event")
                 path, bearer = f"{quests}/v1/campaigns/{campaign}/quests", {"Authorization": f"Bearer {viewer}"}
                 async with http.post(path, json={"text": "Find it again"}, headers=bearer) as refused:

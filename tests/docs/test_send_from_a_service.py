@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from beaconfire_kit import broker
 from beaconfire_kit.roles import Role
-from tests.client import SocketClient, open_socket
+from tests.client import SocketClient, answering, open_socket
 from tests.docs.imitated_up import running_up, script_of
 from tests.docs.tree import RUN_S, Tree, blocks
 from tests.e2e.conftest import Line, _line, _nc, _running
@@ -52,7 +52,8 @@ async def test_every_way_of_the_page_reaches_its_sessions(
         await one.connect(person.token, ["workspace:w1", "workspace:w2/team:m1", f"user:{person.id}"])
         ack = await two.connect(person.token, ["workspace:w2/team:m1"])
         with running_up(tree.root, line.services):
-            said = await asyncio.to_thread(tree.fresh_shell, script_of(PAGE, line.services))
+            async with answering(one, two):
+                said = await asyncio.to_thread(tree.fresh_shell, script_of(PAGE, line.services))
         await run_python(line, nc, token, person, ack["sessionId"])
         answer = await ask_over_nats(nc, token, person)
         heard = await texts(one, 4), await texts(two, 4)

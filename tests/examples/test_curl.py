@@ -9,7 +9,7 @@ import pytest
 
 from beaconfire.nats_server import free_port
 from beaconfire.operating import AuthOperator
-from tests.client import open_socket
+from tests.client import answering, open_socket
 from tests.e2e.conftest import Line
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "curl" / "publish.sh"
@@ -51,10 +51,11 @@ async def test_curl_examples_event_reaches_a_socket_once_even_if_it_runs_twice(s
     room = f"campaign:{campaign}"
     async with open_socket(line.services.gateways[0].url) as client:
         await client.connect(owner.token, [room], types={room: ["settlement_updated"]})
-        runs = [
-            await script.run(campaign, "s1", "level", "variables.food", IDEMPOTENCY_KEY=f"{campaign}-{key}")
-            for key in "112"
-        ]
+        async with answering(client):
+            runs = [
+                await script.run(campaign, "s1", "level", "variables.food", IDEMPOTENCY_KEY=f"{campaign}-{key}")
+                for key in "112"
+            ]
         first, second = await client.events(2)
 
     assert [(run.returncode, run.stderr) for run in runs] == [(0, "")] * 3

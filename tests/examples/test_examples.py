@@ -14,7 +14,7 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit.roles import Role
-from tests.client import SocketClient, open_socket
+from tests.client import SocketClient, answering, open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line
 
@@ -83,9 +83,10 @@ async def test_examples_event_reaches_a_socket_once_and_a_second_run_gets_the_sa
         await line.grant(nc, f"campaign:{campaign}", person, Role.VIEWER)
     async with open_socket(line.services.gateways[0].url) as client:
         await client.connect(person.token, [f"campaign:{campaign}"])
-        first = await program.run(campaign, "s1", "level", EVENT_ID=f"{campaign}-1", **_as(line, "publisher"))
-        again = await program.run(campaign, "s1", "level", EVENT_ID=f"{campaign}-1", **_as(line, "publisher"))
-        after = await program.run(campaign, "s1", "level", EVENT_ID=f"{campaign}-2", **_as(line, "publisher"))
+        async with answering(client):
+            first = await program.run(campaign, "s1", "level", EVENT_ID=f"{campaign}-1", **_as(line, "publisher"))
+            again = await program.run(campaign, "s1", "level", EVENT_ID=f"{campaign}-1", **_as(line, "publisher"))
+            after = await program.run(campaign, "s1", "level", EVENT_ID=f"{campaign}-2", **_as(line, "publisher"))
         # The membership that was just granted may be heard as well.
         frames = [await _next_settlement(client) for _ in range(2)]
 
