@@ -34,6 +34,9 @@ TYPES = all_types(OURS)
 EVENTS_HEAD = """\
 # Events
 
+The [glossary](../../PROTOCOL.md#1-words) explains words such as room, event, session, gateway, broker, stream, offset,
+cursor, outbox, catalogue and operations port.
+
 Written by `make generate` from `shared/src/beaconfire_kit/events/`. Do not edit.
 
 The catalogue declares all events of a deployment. These are the events that come with Beaconfire: those of the demo's
@@ -41,7 +44,7 @@ applications, and those of auth. `beaconfire catalogue docs` writes such a page 
 
 Every event is one JSON message, `{"id", "type", "version", "payload", "metadata"}`
 ([PROTOCOL.md](../../PROTOCOL.md#8-publishing)). It is published on its subject, and goes to exactly the rooms that the
-subject names. [PROTOCOL.md](../../PROTOCOL.md#1-words) also explains *subject*, *room* and *root*.
+subject names.
 
 A field marked *optional* may be missing. An *id* matches `[A-Za-z0-9_-]{1,64}`. A *time* is ISO 8601 with a UTC offset.
 

@@ -8,15 +8,17 @@ from scripts.derived.all_metrics import Metric, all_metrics
 HEAD = """\
 # Metrics
 
+The [glossary](../../PROTOCOL.md#1-words) explains words such as room, event, session, gateway, broker, stream, offset,
+cursor, outbox, catalogue and operations port.
+
 Written by `make generate` from the modules that declare the metrics. Do not edit.
 
 Every service answers `GET /metrics` on its operations port (`BEACONFIRE_OPS_PORT`), in Prometheus' text format. Besides
 the metrics below, there are those of the Python process (`process_resident_memory_bytes`, `process_cpu_seconds_total`,
 …). A gateway with several workers adds the label `worker` to each metric.
 
-[PROTOCOL.md](../../PROTOCOL.md#1-words) explains words such as *stream*, *offset* and *root*. The *outbox* is the table
-from which a service sends its events to the broker. The label `transport` says how clients connect (WebSocket,
-server-sent events or long polling), and `dialect` which protocol they speak.
+The label `transport` says how clients connect (WebSocket, server-sent events or long polling), and `dialect` which
+protocol they speak.
 
 `deploy/alerts` has alert rules, and `deploy/grafana` has a dashboard
 ([how to use them](../howto/operate.md#watch-it-with-prometheus-and-grafana)).

@@ -19,11 +19,14 @@ from beaconfire_kit.trace_settings import trace_variables
 HEAD = """\
 # Settings
 
+The [glossary](../../PROTOCOL.md#1-words) explains words such as room, event, session, gateway, broker, stream, offset,
+cursor, outbox, catalogue and operations port.
+
 Written by `make generate` from the `Settings` classes. Do not edit.
 
 A service reads its settings from environment variables once, when it starts. If a value is wrong, the service prints
 the variable's name and does not start. `beaconfire up` and `docker-compose.yml` already set the addresses of the
-services. [PROTOCOL.md](../../PROTOCOL.md#1-words) explains words such as *broker* and *root*.
+services.
 
 A setting with `…_FILE` in its type may also come [from a file](../howto/secrets.md): `BEACONFIRE_NATS_PASSWORD_FILE`
 has the path of the file with the password.

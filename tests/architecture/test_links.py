@@ -1,4 +1,4 @@
-"""Links between the documents lead somewhere."""
+"""Links between the documents lead somewhere, and each page says where its words are explained."""
 
 import re
 from collections import Counter
@@ -37,3 +37,19 @@ def test_relative_links_lead_to_existing_files_and_headings(page: Path) -> None:
         assert target.exists(), link
         if fragment:
             assert fragment in anchors(target), link
+
+
+GLOSSARY = """
+The [glossary](../../PROTOCOL.md#1-words) explains words such as room, event, session, gateway, broker, stream, offset,
+cursor, outbox, catalogue and operations port.
+"""
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name in ("howto", "reference", "start", "topics")], ids=str
+)
+def test_each_page_links_to_the_glossary_below_its_title(page: Path) -> None:
+    title, rest = (ROOT / page).read_text().split("\n", 1)
+
+    assert title.startswith("# ")
+    assert rest.startswith(GLOSSARY)
