@@ -78,12 +78,15 @@ def test_disk_must_have_room_for_what_the_stream_may_still_grow_by() -> None:
     free = {"empty": 100 * 1024**2, "low": GIB // 2, "small": 3 * GIB, "large": 20 * GIB}
     seen = [Disk("the broker's store", name, size, 100 * GIB) for name, size in free.items()]
     found = list(judge.disks(seen, stream))
-    of_sqlite = list(judge.disks([Disk("the database of auth", "/data", 3 * GIB, 9 * GIB)], stream))
+    databases = [Disk("the database of auth", "/data", size, 9 * GIB) for size in (3 * GIB, 100 * 1024**2)]
+    of_sqlite = list(judge.disks(databases, stream))
 
     assert [check.verdict for check in found] == ["wrong", "warning", "warning", "ok"]
     assert "the stream may grow by 7 GiB" in found[2].found
     assert "`df -h small`" in found[2].advice
-    assert [check.verdict for check in of_sqlite] == ["ok"]
+    assert "while it is full, events wait in the outbox" in found[0].advice
+    assert [check.verdict for check in of_sqlite] == ["ok", "wrong"]
+    assert of_sqlite[1].advice.endswith(": while it is full, changes fail")
 
 
 def test_disks_of_this_machine_are_found_and_those_of_others_are_not(tmp_path: Path) -> None:

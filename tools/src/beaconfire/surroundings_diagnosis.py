@@ -65,15 +65,20 @@ def clocks(services: Sequence[Readiness], outboxes: Sequence[OutboxSeen]) -> Ite
             yield clock("clocks", name, skew_s, _BREAKS[what])
 
 
+_CHANGES_FAIL = "changes fail"
+_EVENTS_WAIT = "events wait in the outbox until you have freed space and restarted nats-server"
+
+
 def disks(seen: Iterable[Disk], stream: Mapping[str, Any] | None) -> Iterator[Check]:
     """Judge the free space. The broker also needs what the stream may still grow by."""
     for disk in seen:
         name = f"disk of {disk.what}"
         found = f"{in_bytes(disk.free_bytes)} of {in_bytes(disk.size_bytes)} are free at {disk.folder}"
-        more = _growth(stream) if disk.what.startswith("the broker") else 0
+        is_brokers = disk.what.startswith("the broker")
+        more, meanwhile = (_growth(stream), _EVENTS_WAIT) if is_brokers else (0, _CHANGES_FAIL)
         advice = f"free some space (`df -h {disk.folder}`), or move {disk.what} to a larger disk"
         if disk.free_bytes < EMPTY_BYTES:
-            yield Check("disks", name, "wrong", found, f"{advice}: changes fail, and events wait in the outbox")
+            yield Check("disks", name, "wrong", found, f"{advice}: while it is full, {meanwhile}")
         elif disk.free_bytes < LOW_BYTES:
             yield Check("disks", name, "warning", found, advice)
         elif disk.free_bytes < more:
