@@ -1,8 +1,8 @@
 """Faults staged in a running set: the documented command finds each, and the documented cure ends it.
 
-docs/howto/troubleshoot.md, "Ten incidents", has the table. The other rows have tests where their parts are: a full
-stream in tests/tools/test_doctor.py, a full disk in tests/kit/test_database_full.py, and slow clients in
-tests/gateway/transports.
+docs/howto/troubleshoot.md, "Ten incidents", has the table. The other rows have tests where their parts are: a full disk
+of the broker in test_full_disk.py, a full stream in tests/tools/test_doctor.py, a full disk of a database in
+tests/kit/test_database_full.py, and slow clients in tests/gateway/transports.
 """
 
 import asyncio
