@@ -136,9 +136,9 @@ def up(options: Options, console: Console) -> None:
                 folder.write_running(_running(options, services, permissions))
                 if options.demo:
                     seed_once(folder, services)
+                catalogue.start(_pushers(services, folder), say)  # first, so that no room of its roots is refused
             console.print(_box(options, folder, services))
             stream.is_open = True
-            catalogue.start(_pushers(services, folder), say)
 
             def write_running() -> None:
                 folder.write_running(_running(options, services, permissions))
