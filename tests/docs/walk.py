@@ -7,7 +7,7 @@ A code block's first line may say more than its language:
 
 * `title="NAME"`: the block is that file, or with `append` the end of it.
 * `terminal="1"`: the commands run until the reader presses Ctrl-C.
-* `shows="1"`: the lines appear in that terminal, later than all that was shown there before.
+* `shows="1"`: the lines appear in that terminal, later than all that was shown there before. `…` stands for any text.
 * `fails`: the last command is refused.
 * A block of another language without such a mark, such as `text`, is only for the reader.
 """
@@ -96,13 +96,14 @@ class Walk:
         ]
 
     async def wait_for(self, terminal: str, text: str) -> None:
-        """Wait until a terminal shows a new line with this text."""
+        """Wait until a terminal shows a new line with this text, in which `…` stands for any text."""
+        wanted = re.compile(".*".join(map(re.escape, text.split("…"))))
         process, log = self._terminals[terminal], self._log(terminal)
         async with asyncio.timeout(RUN_S):
             while True:
                 lines = log.read_text().splitlines() if log.exists() else []
                 start = self._seen.get(terminal, 0)
-                if found := next((at for at in range(start, len(lines)) if text in lines[at]), -1) + 1:
+                if found := next((at for at in range(start, len(lines)) if wanted.search(lines[at])), -1) + 1:
                     self._seen[terminal] = found
                     return
                 assert process.is_running, f"{text!r} is not in:\n" + "\n".join(lines)
