@@ -23,10 +23,12 @@ def test_nats_py_still_has_the_methods_that_are_replaced() -> None:
     assert parameters(Client._process_headers) == parameters(Connection._process_headers)
     assert parameters(Client._process_err) == parameters(Connection._process_err)
     assert parameters(Client._attempt_reconnect) == parameters(Connection._attempt_reconnect)
+    assert parameters(Client._connect_to_server) == parameters(Connection._connect_to_server)
     assert parameters(Client._process_op_err) == ["self", "e"]
     assert parameters(Client._send_ping) == parameters(Connection._send_ping)
     assert "self._process_headers(headers)" in source(Client._process_msg)
     assert "self._attempt_reconnect()" in source(Client._process_op_err)
+    assert "self._connect_to_server(s)" in source(Client._select_next_server)
     assert "self._send_ping(" in source(Client.flush)
     assert "self._process_err(" in source(Client._process_connect_init) + source(Client()._ps.parse)
 

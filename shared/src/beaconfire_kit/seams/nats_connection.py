@@ -6,7 +6,8 @@ This leans on private names of nats-py's `Client`:
 * requests (`_resp_map`, `_resp_sub_prefix`, `_max_payload`) and PINGs (`_pongs`)
 * the parser (`_ps`), the socket (`_transport`, with its `_io_writer`) and the server's INFO (`_server_info`)
 * what a lost connection calls (`_process_op_err`, `_error_cb`)
-* methods that are replaced: `_process_headers`, `_process_err`, `_attempt_reconnect`, `_send_ping`
+* methods that are replaced: `_process_headers`, `_process_err`, `_attempt_reconnect`, `_send_ping`,
+  `_connect_to_server`
 
 tests/kit/seams/test_nats_connection.py fails when a release changes them.
 """
@@ -18,8 +19,9 @@ from functools import partial
 from typing import Any
 
 import nats.errors
-from nats.aio.client import PING_PROTO, Client
+from nats.aio.client import PING_PROTO, Client, Srv
 
+from beaconfire_kit.name_lookup import NameLookup
 from beaconfire_kit.seams.nats_parser import Direct, MessageParser
 
 _HEADERS_BYTES = 12
@@ -34,7 +36,7 @@ class PublishDenied(nats.errors.Error):
 
 
 class Connection(Client):
-    """nats-py's client, with five differences. All our connections use it.
+    """nats-py's client, with six differences. All our connections use it.
 
     * It leaves a server that hangs.
     * After its `flush`, the server has processed everything that was sent before.
@@ -43,6 +45,7 @@ class Connection(Client):
     * A request on a subject on which this user may not publish raises PublishDenied at once, and so does
       `publish_and_wait`. nats-py only reports the
       server's `-ERR` to a callback, so the request would wait for its whole timeout.
+    * If no name server answers for the broker's name, other clients of the process still find theirs.
     """
 
     def __init__(self) -> None:
@@ -50,6 +53,7 @@ class Connection(Client):
         self._direct: dict[bytes, Direct] = {}
         self._ps = MessageParser(self, self._direct)
         self._asked: dict[str, set[asyncio.Future[Any]]] = {}
+        self.names = NameLookup()
         self.rest_s: Callable[[], float] = lambda: 0.0
         """Asked after each read: for how many seconds nothing is to be read or parsed. The server's bytes wait then."""
 
@@ -121,6 +125,13 @@ class Connection(Client):
         abort(self)
         self._pending, self._pending_data_size = [], 0
         await super()._attempt_reconnect()
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        """Connect to a server if its name is found."""
+        if s.uri.hostname is not None:
+            timeout_s = self.options["connect_timeout"]
+            await self.names.check(s.uri.hostname, s.uri.port or 0, timeout_s=timeout_s)
+        await super()._connect_to_server(s)
 
     async def answers(self, timeout_s: float) -> bool:
         """Return whether the server answers a PING in time.
