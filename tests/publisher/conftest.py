@@ -19,7 +19,7 @@ from beaconfire_kit.web import DEFAULT_TIMES, REQUEST_TIMES, RequestTimes
 from beaconfire_publisher.app import Tuning, build
 from beaconfire_publisher.settings import Settings
 from tests.auth.conftest import Auth, running_auth
-from tests.conftest import broker_settings, connected
+from tests.conftest import Broker, broker_settings, connected
 from tests.databases import database_url
 from tests.fakes import FakeAuth
 
@@ -167,7 +167,7 @@ class Publisher:
                 await asyncio.sleep(0.01)
 
 
-def publisher_settings(server: NatsServer, folder: Path, jwks_url: str, **more: Any) -> Settings:
+def publisher_settings(server: Broker, folder: Path, jwks_url: str, **more: Any) -> Settings:
     """Settings of a publisher between these parts. The same folder is the same database."""
     common = broker_settings(server, "publisher").model_dump()
     own = {"port": 0, "database_url": database_url(folder, "publisher"), "jwks_url": jwks_url}

@@ -22,6 +22,7 @@ from tests.proxy import Proxy
 from tests.publisher.conftest import PATIENCE_S, Api, Heard, Publisher, publisher_settings, publishing
 
 HURTS = {"frozen": NatsServer.freeze, "killed": NatsServer.kill}
+KEY = {"Idempotency_Key": "0b9c7a52"}
 HEAL = {"frozen": NatsServer.thaw, "killed": NatsServer.start}
 
 
@@ -36,18 +37,55 @@ async def test_members_read_and_editors_write_with_pending_events_while_the_brok
     by_viewer = await publisher.viewer.post(f"{publisher.campaign}/settlements", {"name": "Emberford"})
     by_stranger = await publisher.stranger.get(publisher.campaign)
     by_nobody = await publisher.nobody.get(publisher.campaign)
-    founded = await publisher.owner.post("/v1/campaigns", {"name": "Another"})
+    founded = [await publisher.owner.post("/v1/campaigns", {"name": "Another"}, **KEY) for _ in range(2)]
     await asyncio.to_thread(HEAL[how], stream)
     event = await publisher.heard.event()
+    later = await until_founded(publisher.owner, "Another")
 
     assert (read.status, listed.status, written.status) == (200, 200, 201), (read, listed, written)
     assert [one["id"] for one in listed.body["campaigns"]] == [publisher.campaign_id]
     assert "X-Beaconfire-Pending" in written.headers
     assert by_viewer.error == by_stranger.error == (403, "forbidden")
     assert by_nobody.error == (401, "token_invalid")
-    assert founded.error == (503, "broker_unavailable")
-    assert "message broker does not answer" in founded.message
+    for one in founded:
+        assert one.error == (503, "broker_unavailable")
+        assert one.headers["Retry-After"] == "1"
+        assert "message broker does not answer" in one.message
     assert isinstance(event.payload, SettlementUpdated)
+    assert later == ["Another", "The Vale"]
+
+
+async def until_founded(owner: Api, name: str) -> list[str]:
+    """Repeat the creation of a campaign under its key, and again when it is done. Return the owner's campaigns."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (made := await owner.post("/v1/campaigns", {"name": name}, **KEY)).status == 503:
+            pass
+    repeated = await owner.post("/v1/campaigns", {"name": name}, **KEY)
+    assert (made.status, repeated.status) == (201, 201), (made, repeated)
+    assert repeated.body["campaign"]["id"] == made.body["campaign"]["id"]
+    return sorted(one["name"] for one in (await owner.get("/v1/campaigns")).body["campaigns"])
+
+
+async def test_new_user_creates_one_campaign_with_one_key_when_a_broker_that_swallowed_bytes_is_back(
+    stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path
+) -> None:
+    """Every attempt is answered with when to try again."""
+    async with Proxy(stream.port).running() as proxy:
+        at = At(f"nats://127.0.0.1:{proxy.port}", stream.passwords)
+        settings = publisher_settings(at, tmp_path, f"{auth.url}/.well-known/jwks.json")
+        async with publishing(settings, heard) as bare:
+            await bare.says("ready")
+            proxy.swallow = lambda _chunk: True
+            person = await auth.sign_up("newcomer")
+            newcomer = Api(bare.http, bare.url, person.token, person.id)
+            refused = [await newcomer.post("/v1/campaigns", {"name": "First"}, **KEY) for _ in range(2)]
+            proxy.swallow = lambda _chunk: False
+            proxy.cut()
+            later = await until_founded(newcomer, "First")
+
+    assert [one.error for one in refused] == [(503, "broker_unavailable")] * 2
+    assert [one.headers["Retry-After"] for one in refused] == ["1", "1"]
+    assert later == ["First"]
 
 
 async def test_revoked_token_is_refused_while_the_broker_is_away(
@@ -96,9 +134,15 @@ async def test_publisher_that_has_never_seen_the_broker_reads_and_writes(
     await asyncio.to_thread(stream.kill)
     settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
     async with publishing(settings, heard) as bare:
-        listed = await Api(bare.http, bare.url, person.token, person.id).get("/v1/campaigns")
+        owner = Api(bare.http, bare.url, person.token, person.id)
+        listed = await owner.get("/v1/campaigns")
+        founded = await owner.post("/v1/campaigns", {"name": "First"}, **KEY)
+        await asyncio.to_thread(stream.start)
+        later = await until_founded(owner, "First")
 
     assert (listed.status, listed.body) == (200, {"campaigns": []})
+    assert founded.error == (503, "broker_unavailable")
+    assert later == ["First"]
 
 
 async def test_service_token_is_checked_with_auth_while_the_broker_is_away(
