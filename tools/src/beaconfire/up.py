@@ -134,7 +134,6 @@ def up(options: Options, console: Console) -> None:
             with console.status("Starting broker, auth, publisher, workers, applications and gateways …"):
                 services.start()
                 folder.write_running(_running(options, services, permissions))
-                catalogue.start(_pushers(services, folder), say)
                 if options.demo:
                     seed_once(folder, services)
                 catalogue.start(_pushers(services, folder), say)  # first, so that no room of its roots is refused
