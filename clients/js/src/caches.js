@@ -7,5 +7,6 @@ export { CacheSync, syncCache } from "./caches/sync.js";
 export { queryCache } from "./caches/tanstack.js";
 
 /** @typedef {import("./caches/changes.js").Change} Change */
+/** @typedef {import("./caches/changes.js").RootChange} RootChange */
 /** @typedef {import("./caches/sync.js").Cache} Cache */
 /** @typedef {import("./caches/sync.js").SyncOptions} SyncOptions */

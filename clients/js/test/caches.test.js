@@ -76,7 +76,7 @@ test("a window that is no number is refused", () => {
 });
 
 test("events of a workspace name their things, and others change nothing", () => {
-  const of = (type, payload) => changesOf({ type, payload });
+  const of = (type, payload, room) => changesOf({ type, payload }, room);
   const approval = { kind: "thing", root: { kind: "workspace", id: "w1" }, type: "approval", id: "7", fields: [], parents: [] };
 
   expect(of("approval.created", { workspaceId: "w1", id: 7 })).toStrictEqual([{ ...approval, operation: "create" }]);
@@ -84,6 +84,13 @@ test("events of a workspace name their things, and others change nothing", () =>
   expect(of("comment.updated", { workspaceId: "w1", issueId: 3, id: 7, changes: { body: "" } })).toStrictEqual([
     { ...approval, type: "comment", operation: "update", fields: ["body"], parents: [{ type: "issue", id: "3" }] },
   ]);
+  expect(of("agent.status.changed", { workspaceId: "w1", agentId: "7", status: "idle" })).toStrictEqual([
+    { ...approval, type: "agent", operation: "update" },
+  ]);
   expect(of("issue.activity.created", { workspaceId: "w1", id: 7 })).toStrictEqual([]);
+  expect(of("approval.updated", { id: 7 }, "workspace:w1")).toStrictEqual([{ ...approval, operation: "update" }]);
+  expect(of("approval.updated", {}, "workspace:w1")).toStrictEqual([{ kind: "root", root: approval.root }]);
+  expect(of("approval.updated", { id: 7 })).toStrictEqual([]);
+  expect(of("something.constructor", { workspaceId: "w1", id: 7 })).toStrictEqual([]);
   expect(of("member_changed", { rootKind: "workspace", rootId: "w1" })).toStrictEqual([]);
 });

@@ -4,14 +4,15 @@ import { Client } from "@beaconfire/client";
 import { syncCache } from "@beaconfire/client/caches";
 import { onTestFinished } from "vitest";
 
-import { room, signedIn } from "./stage.js";
+import { room as campaignRoom, signedIn } from "./stage.js";
 
 /**
- * Connect a cache to the campaign's room. Resolves when the room is joined. `batches` collects what the cache gets.
+ * Connect a cache to a room, by default the campaign's. Resolves when the room is joined. `batches` collects what the cache gets.
  * @param {import("@beaconfire/client/caches").Cache} cache
  * @param {import("@beaconfire/client/caches").SyncOptions} [options]
+ * @param {string} [room]
  */
-export async function synchronised(cache, options) {
+export async function synchronised(cache, options, room = campaignRoom) {
   const client = new Client(signedIn());
   const batches = [];
   const resets = [];

@@ -7,12 +7,12 @@ import { queryCache } from "@beaconfire/client/caches";
 
 import { synchronised } from "./caches.js";
 import { until } from "./render.jsx";
-import { call, campaignPath, createSettlement, room, stage } from "./stage.js";
+import { call, campaignPath, createSettlement, freshId, owner, publish, room, stage, workspaceRoom } from "./stage.js";
 
 const root = ["campaign", stage.campaign];
 
 /** Queries of the publisher, as an application has them on its page. `loads` counts the requests of each. */
-async function page(options) {
+async function page(options, of = room) {
   const queryClient = new QueryClient({ defaultOptions: { queries: { staleTime: Infinity, retry: false } } });
   queryClient.mount();
   onTestFinished(() => queryClient.clear());
@@ -31,7 +31,7 @@ async function page(options) {
     data[name] = observer.getCurrentResult().data;
     return stop;
   };
-  const more = await synchronised(queryCache(queryClient, options));
+  const more = await synchronised(queryCache(queryClient, options), {}, of);
   await until(() => more.resets.length === 1);
   return { queryClient, loads, data, show, ...more };
 }
@@ -149,6 +149,42 @@ test("a hundred rapid updates cause a few batches and as many requests", async (
 
   expect(ofIt().length).toBeLessThan(20);
   expect(loads.one - before).toBeLessThan(20);
+});
+
+test("approvals, agents, runs, messages and notifications are loaded again with their lists", async () => {
+  const { queryClient, show, loads } = await page({}, workspaceRoom);
+  await synchronised(queryCache(queryClient), {}, `user:${owner.id}`);
+  const workspaceId = stage.workspace;
+  const [id, agentId, chatId] = [freshId(), freshId(), freshId()];
+  const keys = {
+    approvals: ["workspace", workspaceId, "approvals"],
+    approval: ["workspace", workspaceId, "approval", id],
+    agent: ["workspace", workspaceId, "agent", agentId],
+    runs: ["workspace", workspaceId, "agent", agentId, "runs"],
+    messages: ["workspace", workspaceId, "chat", chatId, "messages"],
+    notifications: ["user", owner.id, "notifications"],
+  };
+  for (const [name, key] of Object.entries(keys)) await show(name, key, campaignPath, (answer) => answer.campaign);
+  const before = { ...loads };
+  const grown = (...names) => until(() => names.every((name) => loads[name] > before[name]));
+  await publish("approval.created", { workspaceId, id, title: "New", status: "pending" });
+  await grown("approvals");
+  await publish("agent.status.changed", { workspaceId, agentId, status: "running" });
+  await grown("agent");
+  await publish("ai.run.started", { workspaceId, runId: freshId(), agentId });
+  await grown("runs");
+  await publish("chat.message", { workspaceId, chatId, id: freshId(), text: "Hello" });
+  await grown("messages");
+  await publish("notification.new", { userId: owner.id, id: freshId(), title: "You were mentioned" });
+  await grown("notifications");
+
+  const subject = `workspace.${workspaceId}.approval.${id}`; // it says what the payloads leave out
+  Object.assign(before, loads);
+  await call("POST", "/events", { type: "approval.updated", subject, payload: { id, status: "approved" } }, stage.backend);
+  await grown("approval", "approvals");
+  expect(loads.messages).toBe(before.messages);
+  await call("POST", "/events", { type: "approval.deleted", subject, payload: {} }, stage.backend);
+  await grown("approval", "approvals", "messages");
 });
 
 test("everything of the campaign is loaded again after a resync, and nothing of another one", async () => {

@@ -39,17 +39,39 @@
 
 /** @typedef {ThingChange | ComputedChange | TimeChange} Change */
 
+/**
+ * Something in the root was changed, and the event does not say what. Everything of the root is loaded again.
+ * @typedef {object} RootChange
+ * @property {"root"} kind
+ * @property {Root} root
+ */
+
 /** @type {Record<string, ThingChange["operation"]>} The last word of a type of event, as in `approval.created`. */
 const OPERATIONS = { created: "create", updated: "update", archived: "update", deleted: "delete" };
-/** Events that are about a thing of another kind than their type says. */
-const OTHER_KINDS = ["issue.activity"];
+/**
+ * Events of which the last word is no operation, or which are about a thing of another kind than their type says. `id` is the
+ * field with the thing's id, and `parent` the kind of the thing whose list contains it, with the field of its id.
+ * @type {Record<string, {type: string, operation: ThingChange["operation"], id: string, parent?: [string, string]} | null>}
+ */
+const OTHERS = {
+  "agent.status.changed": { type: "agent", operation: "update", id: "agentId" },
+  "ai.run.started": { type: "run", operation: "create", id: "runId", parent: ["agent", "agentId"] },
+  "ai.run.progress": { type: "run", operation: "update", id: "runId" },
+  "ai.run.completed": { type: "run", operation: "update", id: "runId" },
+  "ai.run.failed": { type: "run", operation: "update", id: "runId" },
+  "chat.message": { type: "message", operation: "create", id: "id", parent: ["chat", "chatId"] },
+  "issue.activity.created": null,
+  "notification.new": { type: "notification", operation: "create", id: "id" },
+  "notification.read": { type: "notification", operation: "update", id: "id" },
+};
 
 /**
  * Return what an event of the built-in catalogue says about cached data. For other events, pass a function of your own.
  * @param {AnyEvent} event
- * @returns {Change[]}
+ * @param {string} [room]  through which it was heard. It names the root of events that leave out what their subject says
+ * @returns {(Change | RootChange)[]}
  */
-export function changesOf(event) {
+export function changesOf(event, room) {
   switch (event.type) {
     case "settlement_updated": {
       const { campaignId, settlementId, operation, changedFields } = event.payload;
@@ -73,22 +95,35 @@ export function changesOf(event) {
     case "world_time_changed":
       return [{ kind: "time", root: campaign(event.payload.campaignId), time: event.payload.newTime }];
     default:
-      return ofWorkspace(event.type, /** @type {Record<string, any>} */ (event.payload));
+      return ofOtherRoots(event.type, /** @type {Record<string, any>} */ (event.payload), room);
   }
 }
 
 /**
- * @param {string} type @param {Record<string, any>} payload
- * @returns {Change[]}
+ * Events of workspaces and users. Their payloads may leave out the ids that their subject carries.
+ * @param {string} type @param {Record<string, any>} payload @param {string | undefined} room
+ * @returns {(Change | RootChange)[]}
  */
-function ofWorkspace(type, payload) {
-  const [kind, operation] = splitLast(type);
-  const { workspaceId, id } = payload;
-  if (workspaceId == null || id == null || !(operation in OPERATIONS) || OTHER_KINDS.includes(kind)) return [];
-  const parents = payload["issueId"] != null ? [{ type: "issue", id: String(payload["issueId"]) }] : [];
-  const fields = Object.keys(payload["changes"] ?? {});
-  const root = { kind: "workspace", id: String(workspaceId) };
-  return [thing(root, kind, String(id), /** @type {ThingChange["operation"]} */ (OPERATIONS[operation]), fields, parents)];
+function ofOtherRoots(type, payload, room) {
+  const about = aboutOf(type);
+  if (!about) return [];
+  const kind = type.startsWith("notification.") ? "user" : "workspace";
+  const named = payload[`${kind}Id`] ?? rootsOf(room ? [room] : []).find((one) => one.kind === kind)?.id;
+  if (named == null) return [];
+  const root = { kind, id: String(named) };
+  const id = payload[about.id];
+  if (id == null) return [{ kind: "root", root }];
+  const [parent = "", field = ""] = about.parent ?? [];
+  const parents = payload[field] != null ? [{ type: parent, id: String(payload[field]) }] : [];
+  return [thing(root, about.type, String(id), about.operation, Object.keys(payload["changes"] ?? {}), parents)];
+}
+
+/** @param {string} type  `approval.created` is about an approval, which was created */
+function aboutOf(type) {
+  if (Object.hasOwn(OTHERS, type)) return OTHERS[type];
+  const [kind, word] = splitLast(type);
+  const operation = Object.hasOwn(OPERATIONS, word) ? OPERATIONS[word] : undefined;
+  return operation && { type: kind, operation, id: "id", parent: /** @type {[string, string]} */ (["issue", "issueId"]) };
 }
 
 /** @param {string} type  `approval.created` → `["approval", "created"]` */

@@ -9,6 +9,7 @@ const MOST_CHANGES = 1000;
 
 /** @typedef {import("../events.d.ts").AnyEvent} AnyEvent */
 /** @typedef {import("./changes.js").Change} Change */
+/** @typedef {import("./changes.js").RootChange} RootChange */
 
 /**
  * What a data library's cache must be able to do.
@@ -20,7 +21,8 @@ const MOST_CHANGES = 1000;
 /**
  * @typedef {object} SyncOptions
  * @property {number} [windowMs]  how long changes are collected, 50 by default. At most one batch is applied in this time
- * @property {(event: AnyEvent) => readonly Change[]} [changesOf]  what an event says about cached data. For events of your own
+ * @property {(event: AnyEvent, room?: string) => readonly (Change | RootChange)[]} [changesOf]  what an event says about cached data.
+ *   For events of your own
  */
 
 /**
@@ -53,9 +55,13 @@ export class CacheSync {
     this.#clock = clock;
   }
 
-  /** @param {AnyEvent} event */
-  take(event) {
-    for (const change of this.#changesOf(event)) {
+  /** @param {AnyEvent} event @param {string} [room]  through which it was heard */
+  take(event, room) {
+    for (const change of this.#changesOf(event, room)) {
+      if (change.kind === "root") {
+        this.miss([`${change.root.kind}:${change.root.id}`]);
+        continue;
+      }
       const key = keyOf(change);
       const before = this.#changes.get(key);
       this.#changes.set(key, before ? merged(before, change) : change);
@@ -120,7 +126,7 @@ export function syncCache(client, room, cache, { cursor, ...options } = {}) {
   const subscription = client.subscribe(
     room,
     {
-      onEvent: (event) => sync.take(/** @type {AnyEvent} */ (/** @type {unknown} */ (event))),
+      onEvent: (event) => sync.take(/** @type {AnyEvent} */ (/** @type {unknown} */ (event)), room),
       onReady: () => {
         if (!isGapless) sync.miss([room]);
         isGapless = false; // if the room is left and joined again, events are missing
