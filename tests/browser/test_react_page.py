@@ -22,6 +22,7 @@ TEMPLATE = CONSUMERS / "vite-react"
 """The files of Vite's template that the page leaves as they are. Its types of libraries are checked, too."""
 RUN_S = 120
 PATIENCE_MS = 30_000
+WIDEST_INDICATOR = 300
 
 _TITLED = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
@@ -98,8 +99,14 @@ async def test_application_of_the_page_shows_what_the_owner_changes_in_the_demo(
     await expect(page.get_by_text("Emberford: level")).not_to_have_text(before)
 
     await expect(page.get_by_text("People here: 2")).to_be_visible()
-    await expect(page.locator(".beaconfire-toast")).to_contain_text("A settlement: update")
+    await expect(page.locator(".beaconfire-toast")).to_contain_text("A settlement was updated")
     assert troubles == []
+    await page.context.set_offline(True)
+    indicator = page.locator(".beaconfire-indicator")
+    await expect(indicator).to_contain_text("Reconnecting")
+    box = await indicator.bounding_box()
+    assert box is not None
+    assert box["width"] < WIDEST_INDICATOR, "the template's column stretches what it holds"
 
 
 def _run(command: list[str], folder: Path) -> None:
