@@ -354,8 +354,9 @@ class Client:
         except TimeoutError:
             self._core.token_failed(number, f"No token within {self._token_timeout_s:g} s")
         except Exception as error:  # the application's code: whatever it raises is a failed attempt
-            logger.warning("get_token failed: %r", error)
-            self._core.token_failed(number, f"Could not get a token: {error!r}")
+            what = f"{type(error).__name__}: {error}"  # the repr of aiohttp's errors has all headers
+            logger.warning("get_token failed: %s", what)
+            self._core.token_failed(number, f"Could not get a token: {what}")
         else:
             self._core.token_arrived(number, token)
         self._carry_out()
