@@ -13,10 +13,15 @@ WIDTHS = pytest.mark.parametrize("viewport", [LAPTOP, PHONE], ids=["laptop", "ph
 
 
 async def picture(page: Page, request: pytest.FixtureRequest, name: str) -> None:
+    """Keep a picture of the page in the size that the test has as its parameter."""
+    await keep(page, f"{name}-{request.node.callspec.id}")
+
+
+async def keep(page: Page, name: str) -> None:
     """Keep a picture of the page for the documentation, if BEACONFIRE_SCREENSHOTS=1."""
     if os.environ.get("BEACONFIRE_SCREENSHOTS") == "1":
         IMAGES.mkdir(parents=True, exist_ok=True)
-        await page.screenshot(path=IMAGES / f"{name}-{request.node.callspec.id}.png")
+        await page.screenshot(path=IMAGES / f"{name}.png")
 
 
 async def overflow_of(page: Page) -> int:

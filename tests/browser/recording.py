@@ -24,14 +24,25 @@ UNTIL_HEARD = """(count) => new Promise((resolve) => {
     look();
 })"""
 # A client beside the page's own. It records what it hears, how it is connected, and what the page's indicator and
-# its notices show.
-RECORD = """async ([room, transport]) => {
+# its notices show. It has the page's access token, or asks a token endpoint for one: `{url, body}`.
+RECORD = """async ([room, transport, endpoint]) => {
     const { Client } = await import("/client/index.js");
     const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
     const url = location.origin.replace(/^http/, "ws") + "/ws";
-    const heard = { offsets: [], errors: [], resyncs: 0 };
+    const heard = { offsets: [], errors: [], resyncs: 0, problems: [] };
     const record = (window.record = { ...heard, states: [], transports: [], shown: [], notices: [] });
-    const client = (window.client = new Client({ url, transport, getToken: async () => accessToken }));
+    const ask = async ({ signal }) => {
+        const headers = { "Content-Type": "application/json" };
+        const body = JSON.stringify(endpoint.body);
+        return (await (await fetch(endpoint.url, { method: "POST", headers, body, signal })).json()).accessToken;
+    };
+    const client = (window.client = new Client({
+        url,
+        transport,
+        getToken: endpoint ? ask : async () => accessToken,
+        tokenTimeoutMs: 1000,
+        onError: ({ kind, error }) => record.problems.push(`${kind}: ${error.message}`),
+    }));
     client.on("state", ({ state, transport }) => {
         record.states.push(state);
         if (transport) record.transports.push(transport);
@@ -101,6 +112,19 @@ async def _publish_one(nc: Any, table: Table) -> int:
     event = StateInvalidated(scope="campaign", campaign_id=table.campaign, affected_fields=("income",))
     one = Envelope(event, Metadata(source="load"))
     return await broker.publish(nc, one.subject, one.encode(), message_id=one.id)
+
+
+async def stored_between(table: Table, first: int, last: int) -> dict[int, str]:
+    """Read the campaign's events from the stream, from one offset to another. Returns their subjects, by offset."""
+    subjects: dict[int, str] = {}
+    async with connected(table.services.nats, "setup") as nc:
+        offset = first - 1
+        while offset < last:
+            filter_ = f"campaign.{table.campaign}.>"
+            stored = await nc.jetstream().get_msg(broker.STREAM, offset + 1, subject=filter_, next=True)
+            offset = stored.seq or 0
+            subjects[offset] = stored.subject or ""
+    return subjects
 
 
 async def heard(page: Scripted, offsets: Sequence[int]) -> dict[str, Any]:

@@ -5,14 +5,17 @@ import random
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from beaconfire import demo
+from beaconfire.api import call
 from beaconfire.local_services import Plan, Services
 from beaconfire.nats_server import free_port
 from tests.browser.conftest import Table
-from tests.browser.recording import RECORD, assert_once, heard, publish, publishing
+from tests.browser.recording import RECORD, assert_once, heard, publish, publishing, stored_between
 from tests.browser.tabs import Tab
 from tests.forked import all_running
 from tests.proxy import Proxy
@@ -20,6 +23,18 @@ from tests.proxy import Proxy
 PORT = free_port()
 NO_PAUSES = "() => { Math.random = () => 0; }"
 ONLINE = "() => { window.dispatchEvent(new Event('online')); }"
+# An hour passes, so the page's access token is too old. Its requests are given up ten times as soon.
+HOUR_PASSES = """() => {
+    Date.now = ((now) => () => now.call(Date) + 3_600_000)(Date.now);
+    const later = window.setTimeout;
+    AbortSignal.timeout = (ms) => {
+        const controller = new AbortController();
+        later(() => controller.abort(), ms / 10);
+        return controller.signal;
+    };
+}"""
+# The id of a thing on the page.
+KEY = """(name) => document.querySelector(`button[aria-label="Edit ${name}"]`).dataset.id"""
 # Wait until the recording client is connected in this way.
 UNTIL_WAY = """(way) => new Promise((resolve) => {
     const look = () => (window.client.status.transport === way ? resolve() : setTimeout(look, 20));
@@ -83,6 +98,11 @@ class NetworkTable(Table):
         await tab.press("a", demo.campaign.CAMPAIGN)
         await tab.until("h3", "Emberford")
 
+    def read(self, url: str) -> dict[str, Any]:
+        """A settlement, as it is now."""
+        settlement: dict[str, Any] = call("GET", url, token=self.token("Owner"))["settlement"]
+        return settlement
+
 
 @pytest.fixture(name="demo_services", scope="module")
 def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
@@ -134,6 +154,85 @@ async def test_user_signs_in_hears_changes_and_misses_nothing_over_a_restart_and
 
 
 @browsers("chromium", "firefox")
+async def test_page_waits_for_a_token_endpoint_that_hangs_and_misses_nothing(
+    table: NetworkTable, network: Network, tab: Tab, tmp_path: Path
+) -> None:
+    """The auth service is frozen. The page's client and the recording one both need a new token to reconnect."""
+    auth = table.services.auth.process
+    sign_in = {"email": "owner@demo.example", "password": demo.PASSWORD}
+    await table.sign_in(tab, script=NO_PAUSES)
+    endpoint = {"url": f"{table.services.auth_url}/auth/sign-in", "body": sign_in}
+    await tab.evaluate(RECORD, [table.room, "auto", endpoint])
+    await tab.until_there(f"{LIGHT}[hidden]")
+    await tab.evaluate(HOUR_PASSES)
+    async with publishing(table) as offsets:
+        auth.freeze()
+        try:
+            network.cut()
+            await tab.until(LIGHT, "Reconnecting (3 of 10)…")  # an attempt got no token, or two
+            await tab.until(NOTICE, "The connection was lost. Trying to reconnect…")
+            await tab.screenshot(tmp_path / "hung.png")
+        finally:
+            auth.thaw()
+        await tab.until(LIGHT, "Connected")
+        await tab.screenshot(tmp_path / "answered.png")
+    record = await heard(tab, offsets)
+
+    assert_once(record, offsets)
+    assert record["problems"][0] == "token: getToken took longer than 1 s"
+    assert record["transports"] == ["websocket"] * 2
+    *waiting, last = record["shown"]
+    assert all(re.fullmatch(r"Reconnecting \([1-9] of 10\)…", text) for text in waiting)
+    assert (sorted(waiting), last) == (waiting, "Connected")
+    assert [text.partition("\n")[0] for text in record["notices"]] == [
+        "The connection was lost. Trying to reconnect…",
+        "Connected again.",
+    ]
+
+
+@browsers("chromium", "firefox")
+async def test_changes_made_offline_are_made_once_and_in_order_after_a_conflict_is_solved(
+    table: NetworkTable, network: Network, tab: Tab, tmp_path: Path
+) -> None:
+    """Another user has changed the level that the owner raised twice. The owner's values stay."""
+    await table.sign_in(tab)
+    emberford = await tab.evaluate(KEY, "Emberford")
+    smithy = await tab.evaluate(KEY, "Smithy")
+    url = f"{table.campaign_url}/settlements/{emberford}"
+    before = table.read(url)
+    await tab.evaluate(RECORD, [table.room, "auto"])
+    await tab.until_there(f"{LIGHT}[hidden]")
+    async with publishing(table) as offsets:
+        with network.gone():
+            await tab.set_offline(True)
+            await tab.until(LIGHT, "Reconnecting (1 of 10)…")
+            for name in ("Emberford", "Emberford", "Smithy"):
+                await tab.press(f"button[aria-label='Raise the level of {name}']")
+            await tab.until(NOTICE, "Your change is kept, and sent when the connection is back.")
+            await tab.screenshot(tmp_path / "offline.png")
+            call("PATCH", url, {"level": 40}, token=table.token("Editor"))
+        await tab.set_offline(False)
+        await tab.until("dialog", "Another user changed the same. Choose what shall stay.")
+        await tab.screenshot(tmp_path / "conflict.png")
+        await tab.press("dialog button[type=submit]")
+        for key in (emberford, smithy):
+            await tab.until_there(f"[data-key='{key}']:not([aria-busy])")
+        await tab.screenshot(tmp_path / "solved.png")
+    offsets += await publish(table, 1)
+    record = await heard(tab, offsets)
+    stored = await stored_between(table, offsets[0], offsets[-1])
+
+    assert_once(record, offsets)
+    assert [offset for offset in record["offsets"] if offset >= offsets[0]] == list(stored)
+    changed = [subject.rpartition(".")[2] for subject in stored.values() if subject.endswith((emberford, smithy))]
+    assert changed == [emberford] * 3 + [smithy]
+    after = table.read(url)
+    assert after["revision"] == before["revision"] + 3
+    assert after["level"] == before["level"] + 2
+    assert record["shown"] == ["Reconnecting (1 of 10)…", "Connected"]
+
+
+@browsers("chromium", "firefox")
 async def test_page_moves_from_websocket_to_stream_to_polls_and_back_with_one_cursor(
     table: NetworkTable, network: Network, tab: Tab
 ) -> None:
@@ -157,7 +256,7 @@ async def test_page_moves_from_websocket_to_stream_to_polls_and_back_with_one_cu
     assert record["states"][-2:] == ["connected", "connected"]  # the polls went on until the WebSocket was there
 
 
-@browsers("chromium")
+@browsers("chromium", "firefox")
 async def test_page_hears_everything_once_on_a_slow_network_that_stalls_and_breaks(
     table: NetworkTable, network: Network, tab: Tab
 ) -> None:

@@ -7,7 +7,8 @@ from playwright.async_api import Route, expect
 
 from beaconfire import demo
 from beaconfire.api import call
-from tests.browser.conftest import Table
+from tests.browser.conftest import LAPTOP, PHONE, Table
+from tests.browser.looks import is_in_sight, keep, overflow_of
 
 PATIENCE_MS = 40_000
 
@@ -84,6 +85,11 @@ async def test_page_that_connects_to_a_degraded_gateway_shows_it_until_the_broke
     nats.freeze()
     try:
         await expect(light).to_contain_text("Live updates delayed", timeout=PATIENCE_MS)
+        for viewport, name in ((LAPTOP, "laptop"), (PHONE, "phone")):
+            await viewer.page.set_viewport_size(viewport)
+            await keep(viewer.page, f"delayed-{name}")
+            assert await is_in_sight(viewer.page, "#connection"), name
+            assert await overflow_of(viewer.page) <= 0, name
         await viewer.page.reload()
         await expect(light).to_contain_text("Live updates delayed", timeout=PATIENCE_MS)
         await expect(viewer.page.get_by_role("heading", name="Emberford")).to_be_visible(timeout=PATIENCE_MS)
