@@ -74,6 +74,35 @@ async def test_changes_outlive_the_page_and_wait_for_their_own_user(table: Table
     assert await other.evaluate("window.heard") == [["sent", 51]]
 
 
+async def test_queue_goes_on_after_the_user_has_deleted_the_sites_data(table: Table) -> None:
+    """The browser then closes the database of the open page."""
+    owner = await table.seat("Owner")
+    token, url, tag = await _settlement(table, owner)
+    await owner.page.evaluate(OPEN_QUEUE, [token, await _user(owner.page)])
+    browser = await owner.context.new_cdp_session(owner.page)
+
+    data = {"origin": table.url.rstrip("/"), "storageTypes": "indexeddb"}
+    await browser.send("Storage.clearDataForOrigin", data)
+    await owner.page.evaluate(ADD, [url, tag, [61, 62]])
+    await owner.page.evaluate(UNTIL_HEARD, 2)
+
+    assert await owner.page.evaluate("window.heard") == [["sent", 61], ["sent", 62]]
+    assert owner.troubles == []
+
+
+async def test_queue_of_a_browser_whose_database_never_opens_keeps_changes_in_memory(table: Table) -> None:
+    """As in some versions of Safari."""
+    owner = await table.seat("Owner", script="indexedDB.open = () => ({});")
+    token, url, tag = await _settlement(table, owner)
+
+    assert not await owner.page.evaluate(OPEN_QUEUE, [token, await _user(owner.page)])
+    await owner.page.evaluate(ADD, [url, tag, [71]])
+    await owner.page.evaluate(UNTIL_HEARD, 1)
+
+    assert await owner.page.evaluate("window.heard") == [["sent", 71]]
+    assert owner.troubles == []
+
+
 async def _settlement(table: Table, window: Window) -> tuple[str, str, str]:
     """Return the owner's token, and the address and revision of a settlement."""
     token = table.token("Owner")

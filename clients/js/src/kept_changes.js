@@ -3,6 +3,8 @@
 const DATABASE = "beaconfire-offline";
 const CHANGES = "changes";
 const BY_OWNER = "owner";
+/** How long the browser may take to open the database. Some versions of Safari never do. */
+const OPEN_TIMEOUT_MS = 3000;
 
 /** @typedef {import("./offline.js").Change} Change */
 /** @typedef {Change & {owner: string}} Row */
@@ -27,7 +29,7 @@ export async function openKept(owner) {
   try {
     return new Database(owner, await opened());
   } catch {
-    return new Memory(); // IndexedDB is disabled, as in some private windows
+    return new Memory(); // IndexedDB is disabled, as in some private windows, or does not answer
   }
 }
 
@@ -40,6 +42,10 @@ function opened() {
       changes.createIndex(BY_OWNER, BY_OWNER);
     };
     request.onsuccess = () => resolve(request.result);
+    setTimeout(() => {
+      request.onsuccess = () => request.result.close(); // too late
+      reject(new Error(`IndexedDB did not open within ${OPEN_TIMEOUT_MS / 1000} s`));
+    }, OPEN_TIMEOUT_MS);
     request.onerror = () => reject(request.error);
     request.onblocked = () => reject(new Error("another page keeps an older version of the database open"));
   });
@@ -49,13 +55,14 @@ function opened() {
 class Database {
   isLasting = true;
   #owner;
-  #database;
+  /** @type {IDBDatabase | null} null: it is opened again when it is used */
+  #database = null;
+  #isClosed = false;
 
   /** @param {string} owner @param {IDBDatabase} database */
   constructor(owner, database) {
     this.#owner = owner;
-    this.#database = database;
-    database.onversionchange = () => database.close();
+    this.#adopt(database);
   }
 
   /** @returns {Promise<Change[]>} */
@@ -90,7 +97,19 @@ class Database {
   }
 
   close() {
-    this.#database.close();
+    this.#isClosed = true;
+    this.#database?.close();
+  }
+
+  /** @param {IDBDatabase} database */
+  #adopt(database) {
+    this.#database = database;
+    // The browser has closed it, as when the user deletes the site's data, or another page needs a newer version of it.
+    database.onclose = database.onversionchange = () => {
+      database.close();
+      this.#database = null;
+    };
+    return database;
   }
 
   /**
@@ -107,15 +126,26 @@ class Database {
     return isDone;
   }
 
+  /** @param {IDBTransactionMode} mode */
+  async #transaction(mode) {
+    if (this.#isClosed) throw new Error("The offline queue is closed");
+    try {
+      if (this.#database) return this.#database.transaction(CHANGES, mode);
+    } catch {
+      // The browser is about to tell that it has closed it.
+    }
+    return this.#adopt(await opened()).transaction(CHANGES, mode);
+  }
+
   /**
    * Resolves when the transaction is complete: then the change is on the disk.
    * @template Result
    * @param {IDBTransactionMode} mode @param {(changes: IDBObjectStore) => IDBRequest<Result>} ask
    * @returns {Promise<Result>}
    */
-  #use(mode, ask) {
+  async #use(mode, ask) {
+    const transaction = await this.#transaction(mode);
     return new Promise((resolve, reject) => {
-      const transaction = this.#database.transaction(CHANGES, mode);
       const request = ask(transaction.objectStore(CHANGES));
       transaction.oncomplete = () => resolve(request.result);
       transaction.onabort = () => reject(transaction.error);

@@ -203,7 +203,13 @@ export class OfflineQueue {
         await this.#changed();
       }
     };
-    await alone(this.#lock, send); // only one tab sends, so that the order holds across tabs
+    try {
+      await alone(this.#lock, send); // only one tab sends, so that the order holds across tabs
+    } catch (error) {
+      if (this.#isClosed) return;
+      console.error("beaconfire: the offline queue failed, and tries again", error); // the database, or a handler
+      this.#later();
+    }
   }
 
   get #maySend() {
