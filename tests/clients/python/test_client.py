@@ -302,7 +302,9 @@ async def test_token_is_renewed_without_a_reconnect(stream: NatsServer, auth: Fa
     assert states == [State.CONNECTING, State.CONNECTED]
 
 
-async def test_token_is_renewed_although_its_endpoint_fails_and_hangs_once(gateway: Gateway) -> None:
+async def test_token_is_renewed_although_its_endpoint_fails_and_hangs_once(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     """The gateway warns of the end of the first token at once, and there is time for a machine that freezes."""
     reasons: list[TokenReason] = []
     diary = Diary()
@@ -330,6 +332,7 @@ async def test_token_is_renewed_although_its_endpoint_fails_and_hangs_once(gatew
         states = [status.state for status in diary.states]
 
     assert reasons[:4] == ["connect", "expiring", "expiring", "expiring"]
+    assert "get_token failed: ConnectionError: the token endpoint is away" in caplog.text
     assert ids(events) == ["s1"]
     assert states == [State.CONNECTING, State.CONNECTED]
 
