@@ -24,23 +24,23 @@ UNTIL_HEARD = """(count) => new Promise((resolve) => {
     look();
 })"""
 # A client beside the page's own. It records what it hears, how it is connected, and what the page's indicator and
-# its notices show. It has the page's access token, or asks a token endpoint for one: `{url, body}`.
-RECORD = """async ([room, transport, endpoint]) => {
+# its notices show. It has the page's access token. With the address of a service, it asks there before it uses the
+# token, so it has none while that service hangs.
+RECORD = """async ([room, transport, asked]) => {
     const { Client } = await import("/client/index.js");
     const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
     const url = location.origin.replace(/^http/, "ws") + "/ws";
     const heard = { offsets: [], errors: [], resyncs: 0, problems: [] };
     const record = (window.record = { ...heard, states: [], transports: [], shown: [], notices: [] });
-    const ask = async ({ signal }) => {
-        const headers = { "Content-Type": "application/json" };
-        const body = JSON.stringify(endpoint.body);
-        return (await (await fetch(endpoint.url, { method: "POST", headers, body, signal })).json()).accessToken;
+    const getToken = async ({ signal }) => {
+        if (asked) await fetch(asked, { headers: { Authorization: `Bearer ${accessToken}` }, signal });
+        return accessToken;
     };
     const client = (window.client = new Client({
         url,
         transport,
-        getToken: endpoint ? ask : async () => accessToken,
-        tokenTimeoutMs: 1000,
+        getToken,
+        tokenTimeoutMs: 2000,
         onError: ({ kind, error }) => record.problems.push(`${kind}: ${error.message}`),
     }));
     client.on("state", ({ state, transport }) => {

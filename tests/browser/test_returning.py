@@ -1,7 +1,9 @@
-"""The browser client of a page that was away: in the background, in the back/forward cache, or without a token."""
+"""The browser client of a page that was away: in the background, in the back/forward cache, or on a sleeping laptop."""
 
 import asyncio
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,25 +14,6 @@ from tests.browser.conftest import ARGUMENTS, CHROMIUM, Table
 from tests.browser.recording import RECORD, assert_once, heard, publish
 
 RUN_S = 150
-# The first `hung` calls of the token endpoint get no answer.
-WITH_HUNG_TOKEN = """async ([room, hung]) => {
-    const { connect } = await import("/client/index.js");
-    const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
-    const asked = [];
-    const reasons = [];
-    const client = connect({
-        url: location.origin.replace(/^http/, "ws") + "/ws",
-        tokenTimeoutMs: 200,
-        getToken: ({ signal }) => {
-            asked.push(signal);
-            return asked.length <= hung ? new Promise(() => {}) : accessToken;
-        },
-        onError: ({ kind, error }) => reasons.push([kind, error.message]),
-    });
-    await new Promise((onReady) => client.subscribe(room, { onReady }));
-    client.close();
-    return { aborted: asked.map((signal) => signal.aborted), reasons };
-}"""
 
 
 @pytest.fixture(name="caching_chromium")
@@ -45,15 +28,6 @@ async def _caching_chromium() -> AsyncIterator[Browser]:
         )
         yield browser
         await browser.close()
-
-
-async def test_token_endpoint_that_hangs_is_asked_again(table: Table) -> None:
-    owner = await table.seat("Owner")
-
-    told = await owner.page.evaluate(WITH_HUNG_TOKEN, [table.room, 2])
-
-    assert told["aborted"] == [True, True, False]
-    assert told["reasons"] == [["token", "getToken took longer than 0.2 s"]] * 2
 
 
 async def test_page_from_the_back_forward_cache_connects_at_once_and_misses_nothing(
@@ -91,6 +65,34 @@ async def test_page_in_the_background_catches_up_when_the_user_is_back(table: Ta
     offsets += await publish(table, 2)
     await asyncio.to_thread(gateway.start)
     await browser.send("Page.setWebLifecycleState", {"state": "active"})
+    offsets += await publish(table, 1)
+
+    assert_once(await heard(owner.page, offsets), offsets)
+    await expect(owner.page.locator("#connection")).to_have_attribute("data-look", "green")
+
+
+@pytest.mark.timeout(RUN_S)
+async def test_page_on_a_laptop_that_slept_catches_up(table: Table, chromium: Browser) -> None:
+    """The page's process was stopped, and the gateway was replaced meanwhile."""
+    owner = await table.seat("Owner")
+    await owner.page.evaluate(RECORD, [table.room, "websocket"])
+    offsets = await publish(table, 1)
+    await heard(owner.page, offsets)
+    browser = await chromium.new_browser_cdp_session()
+    processes = (await browser.send("SystemInfo.getProcessInfo"))["processInfo"]
+    renderers = [process["id"] for process in processes if process["type"] == "renderer"]
+    gateway = table.services.gateways[0]
+
+    for renderer in renderers:
+        os.kill(renderer, signal.SIGSTOP)
+    try:
+        offsets += await publish(table, 50)
+        await asyncio.to_thread(gateway.kill)
+        offsets += await publish(table, 2)
+        await asyncio.to_thread(gateway.start)
+    finally:
+        for renderer in renderers:
+            os.kill(renderer, signal.SIGCONT)
     offsets += await publish(table, 1)
 
     assert_once(await heard(owner.page, offsets), offsets)

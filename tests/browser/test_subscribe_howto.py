@@ -1,17 +1,13 @@
-"""The code of docs/howto/subscribe.md and docs/start/javascript.md runs in a browser as it is written."""
+"""The code of docs/howto/subscribe.md runs in a browser as it is written, against the real publisher."""
 
-import mimetypes
 import re
 
-from playwright.async_api import Route, expect
+from playwright.async_api import expect
 
 from beaconfire.api import call
 from tests.browser.conftest import Table
 from tests.docs.tree import blocks
 
-START = {block.title: block.text for block in blocks("docs/start/javascript.md") if block.title}
-# As the gateway sends it with a page of `beaconfire up --page`.
-POLICY = "default-src 'self'; connect-src 'self' {services}; img-src 'self' data:"
 SCRIPTS = [block.text for block in blocks("docs/howto/subscribe.md") if block.language == "js"]
 # What the page says that the reader's own page has.
 AROUND = """async ([url, campaign]) => {
@@ -69,36 +65,3 @@ async def test_code_of_the_page_loads_subscribes_narrows_and_waits_for_its_own_c
     assert [(one["settlementId"], one["changedFields"]) for one in changes] == [(settlements[0]["id"], ["level"])]
     assert new_time == call("GET", table.campaign_url, token=token)["campaign"]["worldTime"]
     assert owner.troubles == []
-
-
-async def test_page_without_a_framework_shows_what_another_window_changed_also_after_it_was_offline(
-    table: Table,
-) -> None:
-    services = {"http://127.0.0.1:8081": table.services.auth_url, "http://127.0.0.1:8082": table.services.publisher_url}
-
-    async def serve(route: Route) -> None:
-        name = route.request.url.rpartition("/")[2] or "index.html"
-        text = START[name]
-        for usual, url in services.items():
-            text = text.replace(usual, url)
-        headers = {"Content-Security-Policy": POLICY.format(services=" ".join(services.values()))}
-        await route.fulfill(body=text, content_type=mimetypes.guess_type(name)[0], headers=headers)
-
-    first, second = await table.window(), await table.window()
-    for window in (first, second):
-        await window.page.route("**/start/*", serve)
-        await window.page.goto(f"{table.url}start/")
-    line, light = first.page.get_by_text("Emberford: level"), first.page.locator("#connection")
-    raise_level = second.page.get_by_role("button", name="Raise Emberford")
-    before = await line.inner_text()
-    await raise_level.click()
-    await expect(line).not_to_have_text(before, use_inner_text=True)
-    before = await line.inner_text()
-    assert first.troubles == []
-
-    await first.context.set_offline(True)
-    await expect(light).to_contain_text("Reconnecting")
-    await raise_level.click()
-    await first.context.set_offline(False)
-    await expect(line).not_to_have_text(before, use_inner_text=True)
-    await expect(light).to_have_attribute("data-look", "green")
