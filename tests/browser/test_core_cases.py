@@ -174,7 +174,7 @@ async def test_page_waits_for_a_token_endpoint_that_hangs_and_misses_nothing(
             await tab.screenshot(tmp_path / "hung.png")
         finally:
             auth.thaw()
-        await tab.until(LIGHT, "Connected")
+        await tab.until_there(GREEN)
         await tab.screenshot(tmp_path / "answered.png")
         await tab.evaluate(RETRY)
     record = await heard(tab, offsets)

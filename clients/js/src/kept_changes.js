@@ -41,11 +41,14 @@ function opened() {
       const changes = request.result.createObjectStore(CHANGES, { keyPath: "place", autoIncrement: true });
       changes.createIndex(BY_OWNER, BY_OWNER);
     };
-    request.onsuccess = () => resolve(request.result);
-    setTimeout(() => {
+    const timer = setTimeout(() => {
       request.onsuccess = () => request.result.close(); // too late
       reject(new Error(`IndexedDB did not open within ${OPEN_TIMEOUT_MS / 1000} s`));
     }, OPEN_TIMEOUT_MS);
+    request.onsuccess = () => {
+      clearTimeout(timer);
+      resolve(request.result);
+    };
     request.onerror = () => reject(request.error);
     request.onblocked = () => reject(new Error("another page keeps an older version of the database open"));
   });
