@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import Page
 
 from tests.browser.conftest import LAPTOP, PHONE
+from tests.browser.tabs import Tab
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WIDTHS = pytest.mark.parametrize("viewport", [LAPTOP, PHONE], ids=["laptop", "phone"])
@@ -22,6 +23,12 @@ async def keep(page: Page, name: str) -> None:
     if os.environ.get("BEACONFIRE_SCREENSHOTS") == "1":
         IMAGES.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=IMAGES / f"{name}.png")
+
+
+async def keep_stage(tab: Tab, path: Path) -> None:
+    """Keep a picture of a stage of a test, to be looked at, if BEACONFIRE_SCREENSHOTS=1."""
+    if os.environ.get("BEACONFIRE_SCREENSHOTS") == "1":
+        await tab.screenshot(path)
 
 
 async def overflow_of(page: Page) -> int:

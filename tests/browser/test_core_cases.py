@@ -15,6 +15,7 @@ from beaconfire.api import call
 from beaconfire.local_services import Plan, Services
 from beaconfire.nats_server import free_port
 from tests.browser.conftest import Table
+from tests.browser.looks import keep_stage
 from tests.browser.recording import RECORD, assert_once, heard, publish, publishing, stored_between
 from tests.browser.tabs import Tab
 from tests.forked import all_running
@@ -171,11 +172,11 @@ async def test_page_waits_for_a_token_endpoint_that_hangs_and_misses_nothing(
             network.cut()
             await tab.until(LIGHT, "Reconnecting (3 of 10)…")  # an attempt got no token, or two
             await tab.until(NOTICE, "The connection was lost. Trying to reconnect…")
-            await tab.screenshot(tmp_path / "hung.png")
+            await keep_stage(tab, tmp_path / "hung.png")
         finally:
             auth.thaw()
         await tab.until_there(GREEN)
-        await tab.screenshot(tmp_path / "answered.png")
+        await keep_stage(tab, tmp_path / "answered.png")
         await tab.evaluate(RETRY)
     record = await heard(tab, offsets)
 
@@ -210,15 +211,15 @@ async def test_changes_made_offline_are_made_once_and_in_order_after_a_conflict_
             for name in ("Emberford", "Emberford", "Smithy"):
                 await tab.press(f"button[aria-label='Raise the level of {name}']")
             await tab.until(NOTICE, "Your change is kept, and sent when the connection is back.")
-            await tab.screenshot(tmp_path / "offline.png")
+            await keep_stage(tab, tmp_path / "offline.png")
             call("PATCH", url, {"level": 40}, token=table.token("Editor"))
         await tab.set_offline(False)
         await tab.until("dialog", "Another user changed the same. Choose what shall stay.")
-        await tab.screenshot(tmp_path / "conflict.png")
+        await keep_stage(tab, tmp_path / "conflict.png")
         await tab.press("dialog button[type=submit]")
         for key in (emberford, smithy):
             await tab.until_there(f"[data-key='{key}']:not([aria-busy])")
-        await tab.screenshot(tmp_path / "solved.png")
+        await keep_stage(tab, tmp_path / "solved.png")
     offsets += await publish(table, 1)
     record = await heard(tab, offsets)
     stored = await stored_between(table, offsets[0], offsets[-1])
