@@ -1,7 +1,7 @@
-"""Measure how long a change over HTTP takes to reach another user's socket, or a removed member to leave.
+"""Measure how long a change over HTTP takes to reach a client's socket, and a removal its member's.
 
-All services run as processes on this machine (broker with `sync_interval: always`, SQLite `synchronous=FULL`). One
-user changes a settlement over HTTP. Two others are connected to one gateway process each. The time from sending the
+All services run as processes on this machine (broker with `sync_interval: always`, SQLite `synchronous=FULL`). One user
+changes a settlement over HTTP. Two clients are connected, each to another gateway process. The time from sending the
 request to the frame is measured in milliseconds, on one clock. The response waits for the broker, so the frame often
 arrives before it. The time to the response, and from the response to the frame, are measured, too; the latter may be
 negative.

@@ -1,6 +1,6 @@
 """Write the results as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from bench.scenarios import Scenario
 from scripts import results
 
 COMMAND = "make bench"
-_HEAD = ["", "measured", "unit", "CPU s/M", "goal", "", *PEERS]
+_HEAD = ["scenario", "what", "measured", "unit", "CPU s/M", "goal", "goal is", *PEERS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,32 +31,40 @@ class Report:
 
     def markdown(self, chart: str) -> str:
         """Return the results as a section of a page, with the chart at the path `chart`."""
-        lines = [_HEAD, ["---", "---:", *["---"] * (len(_HEAD) - 2)], *self._lines()]
+        lines = [_HEAD, ["---", "---", "---:", *["---"] * (len(_HEAD) - 3)], *self._lines()]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{self.circumstances}\n\n![Deliveries a second]({chart})\n\n{table}\n\n{self.notes()}"
 
     def notes(self) -> str:
         """Return what a reader of the table must know about this run."""
-        rows = [row for scenario in self.scenarios for row in scenario.rows]
-        notes = [f"`*` {row.title}: {limit}." for row in rows for limit in self.results.limits(row.id)]
-        noisy = [f"{row.title} ({share:.1f})" for row in rows if (share := self.results.disturbed(row.id)) > QUIET]
+        names = {row.id: name for scenario in self.scenarios for row, name in _named(scenario.rows)}
+        notes = [f"`*` {name}: {limit}." for row, name in names.items() for limit in self.results.limits(row)]
+        noisy = [
+            f"{name} ({share:.1f})" for row, name in names.items() if (share := self.results.disturbed(row)) > QUIET
+        ]
         if noisy:
             notes.append(
-                f"`~` disturbed: other programs took more than {QUIET} of a core, so these figures are unreliable: "
-                f"{'; '.join(noisy)}."
+                f"`~` disturbed: other programs took more than {QUIET} of a core, so these figures are unreliable (in "
+                f"brackets, the cores that they took): {'; '.join(noisy)}."
             )
         notes += [f"{peer} is not compared: {why}." for peer, why in self.missing.items() if why != LEFT_OUT]
         spread = [
-            f"{row.title} {number(ends[0])} to {number(ends[1])}"
-            for row in rows
-            if (ends := self.results.spread(row.id)) is not None and ends[1] > 1.3 * ends[0]
+            f"{name}: {number(ends[0])} to {number(ends[1])}"
+            for row, name in names.items()
+            if (ends := self.results.spread(row)) is not None and ends[1] > 1.3 * ends[0]
         ]
         if spread:
-            notes.append(f"Runs that differ by more than 30 %: {'; '.join(spread)}.")
+            notes.append(
+                f"Rows whose runs differ by more than 30 %, with the lowest and highest figure: {'; '.join(spread)}."
+            )
         return "\n\n".join(notes)
 
     def _lines(self) -> list[list[str]]:
-        return [self._cells(scenario, row) for scenario in self.scenarios for row in scenario.rows]
+        return [
+            [scenario.name if row is scenario.rows[0] else "", *self._cells(scenario, row)]
+            for scenario in self.scenarios
+            for row in scenario.rows
+        ]
 
     def _cells(self, scenario: Scenario, row: Row) -> list[str]:
         results = self.results
@@ -79,9 +87,20 @@ class Report:
         return f"{number(value)}{costs} ({ratio:.2f}x)" if ratio is not None else f"{number(value)}{costs}"
 
 
+def _named(rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
+    """Return each row with a name that is clear without the rows above it."""
+    of = ""
+    for row in rows:
+        if row.title.startswith("…"):
+            yield row, f"{of.removesuffix(', p50')} ({row.title})"
+        else:
+            of = row.title
+            yield row, of
+
+
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [
-        cell.rjust(width) if column == 1 else cell.ljust(width)
+        cell.rjust(width) if column == _HEAD.index("measured") else cell.ljust(width)
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
 

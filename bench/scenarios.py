@@ -430,7 +430,7 @@ def _all(loads: Sequence[Load], command: str) -> list[dict[str, Any]]:
 
 
 def http(stage: Stage, _subject: str) -> list[Sample]:
-    """Measure the time from a change over HTTP to another user's socket, and from a removal to the removed member.
+    """Measure the time from a change over HTTP to a client's socket, and from a removal to the removed member.
 
     Beside it stands how long the two syncs take for which a change must wait.
     """
@@ -467,11 +467,15 @@ def _check(figures: dict[str, Any]) -> None:
 def _limited(figures: dict[str, Any]) -> str:
     """Return what else was at its limit."""
     broker = figures["cpu_s"].get(BROKER, 0) / figures["seconds"]
-    return "the core of load client and broker" if figures["load_cpu"] + broker > BUSY else ""
+    return (
+        "the core of the load client and the broker was busy, so the gateway may be faster"
+        if figures["load_cpu"] + broker > BUSY
+        else ""
+    )
 
 
 def _again(figures: dict[str, Any]) -> str:
-    return f"{figures['again']} attempts were refused and repeated" if figures["again"] else ""
+    return f"{figures['again']} attempts to connect were refused and repeated" if figures["again"] else ""
 
 
 _PER_S = "deliveries/s"
@@ -553,7 +557,7 @@ SCENARIOS = (
             Row("poll_20k", "CPU of 1,000 long polls, 20,000 deliveries/s", "s per M"),
             Row("poll_p50", "… latency, p50", "ms"),
             Row("poll_memory", "… memory of each of 5,000", "KiB"),
-            Row("poll_idle", "… CPU of each, without events", "µs/s"),
+            Row("poll_idle", "… CPU of each of 5,000, without events", "µs/s"),
         ],
         several(poll_latency, waiting("poll_memory", POLL), waiting_polls),
     ),
@@ -570,29 +574,29 @@ SCENARIOS = (
     Scenario(
         "intake",
         [
-            Row("intake", "intake without listeners, per CPU second", "events", least=100_000),
-            Row("intake_rate", "… at a mean latency of 80 ms", "events/s"),
+            Row("intake", "events for rooms without clients, per CPU second", "events", least=100_000),
+            Row("intake_rate", "… highest rate at a mean latency of 80 ms", "events/s"),
         ],
         intake_unheard,
     ),
     Scenario(
         "heard",
         [
-            Row("intake_heard", "intake, each event to one session, per CPU second", "events", least=90_000),
-            Row("intake_heard_rate", "… at a mean latency of 80 ms", "events/s"),
+            Row("intake_heard", "events for one client each, per CPU second", "events", least=90_000),
+            Row("intake_heard_rate", "… highest rate at a mean latency of 80 ms", "events/s"),
         ],
         intake_heard,
     ),
     Scenario(
         "durable",
         [
-            Row("stored", "durable stream alone, acknowledged", "events/s"),
+            Row("stored", "events that the broker alone stores on disk", "events/s"),
             Row("backlog_singly", "backlog of an outbox, event by event", "events/s"),
             Row("backlog", "… in atomic batches", "events/s"),
-            Row("backlog_ratio", "… times as many", "", least=5),
+            Row("backlog_ratio", "… in batches, divided by event by event", "x", least=5),
             Row("syncs_singly", "syncs of the broker's disk for 1,000 events, event by event", "syncs"),
             Row("syncs", "… in atomic batches", "syncs"),
-            Row("to_socket_p50", "publish to socket through it, 100/s, p50", "ms"),
+            Row("to_socket_p50", "publishing to socket, stream on disk, 100 events/s, p50", "ms"),
             Row("to_socket_p99", "… p99", "ms"),
         ],
         durable,
@@ -617,9 +621,9 @@ SCENARIOS = (
     Scenario(
         "connect",
         [
-            Row("connect_fresh", "connects with a new token of a known member", "per s", least=1_200),
-            Row("connect_cached", "connects with a known token", "per s", least=1_800),
-            Row("connect_first", "connects of unknown users, auth is asked", "per s"),
+            Row("connect_fresh", "connects with a new token of a known member", "connects/s", least=1_200),
+            Row("connect_cached", "connects with a known token", "connects/s", least=1_800),
+            Row("connect_first", "connects of unknown users, auth is asked", "connects/s"),
         ],
         connecting,
     ),
@@ -627,7 +631,7 @@ SCENARIOS = (
         "resume",
         [
             Row("resume", f"10,000 clients resume, {MISSED} missed events each", "s"),
-            Row("resume_p99", "… to the ack, p99", "ms"),
+            Row("resume_p99", "… until the gateway acknowledges a connection, p99", "ms"),
         ],
         resume,
         once=True,
@@ -635,12 +639,12 @@ SCENARIOS = (
     Scenario(
         "idle",
         [
-            Row("memory", "memory of an idle session of 10,000", "KiB", most=2),
-            Row("memory_after", f"memory still held {PATIENCE_S + 5:.0f} s after they left", "MiB"),
+            Row("memory", "memory of each of 10,000 idle sessions", "KiB", most=2),
+            Row("memory_after", f"memory still held {PATIENCE_S + 5:.0f} s after they have left", "MiB"),
             Row("gc", "full garbage collection of 10,000 sessions", "ms", most=60),
-            Row("gc_thawed", "… including everything from the start", "ms"),
-            Row("gc_as_it_is", "… as the gateway runs, at worst", "ms"),
-            Row("gc_frozen", "… with everything frozen", "ms", most=1),
+            Row("gc_thawed", "… if nothing is frozen", "ms"),
+            Row("gc_as_it_is", "… if 999 sessions are not frozen, the worst case", "ms"),
+            Row("gc_frozen", "… if everything is frozen", "ms", most=1),
         ],
         idle,
         once=True,
@@ -657,7 +661,9 @@ SCENARIOS = (
     Scenario(
         "90k",
         [
-            Row("five_workers", "idle sessions over five workers", "sessions", least=WORKERS * ONE_PROCESS),
+            Row(
+                "five_workers", "idle sessions in a gateway with five workers", "sessions", least=WORKERS * ONE_PROCESS
+            ),
             Row("five_workers_memory", "… memory of each", "KiB", most=4.5),
         ],
         crowd("five_workers", WORKERS),
@@ -666,17 +672,17 @@ SCENARIOS = (
     Scenario(
         "http",
         [
-            Row("http_p50", "HTTP request to another user's socket, 20/s, p50", "ms"),
+            Row("http_p50", "HTTP request to a client's socket, 20 changes/s, p50", "ms"),
             Row("http_p99", "… p99", "ms"),
             Row("http_event", "… mean, from the request to the event's creation", "ms"),
-            Row("http_stored", "… from there to the broker's acknowledgement", "ms"),
-            Row("http_socket", "… from there to the socket", "ms"),
+            Row("http_stored", "… mean, from the creation to the broker's acknowledgement", "ms"),
+            Row("http_socket", "… mean, from the acknowledgement to the socket", "ms"),
             Row("http_commit", "a commit to SQLite alone, p50", "ms"),
             Row("http_store", "an event stored by the broker alone, p50", "ms"),
-            Row("http_times", "request to socket, times the sum of both", "", most=2),
-            Row("http_busy_p50", "… one after the other, p50", "ms"),
+            Row("http_times", "HTTP request to socket, divided by the sum of both", "x", most=2),
+            Row("http_busy_p50", "HTTP request to socket, each after the one before, p50", "ms"),
             Row("http_busy_p99", "… p99", "ms"),
-            Row("removal_p50", "member removed to room.left, p50", "ms"),
+            Row("removal_p50", "removal of a member to `room.left`, p50", "ms"),
             Row("removal_p99", "… p99", "ms"),
         ],
         http,
@@ -685,11 +691,11 @@ SCENARIOS = (
     Scenario(
         "presence",
         [
-            Row("presence_cpu_off", "CPU at 20,000 deliveries/s, if nobody asks who is here", "s per M"),
+            Row("presence_cpu_off", "CPU at 20,000 deliveries/s, if no client asks who is here", "s per M"),
             Row("presence_cpu_on", "… if a client is told who is here", "s per M"),
-            Row("presence_p99_off", "… latency if nobody asks, p99", "ms"),
+            Row("presence_p99_off", "… latency if no client asks, p99", "ms"),
             Row("presence_p99_on", "… latency if a client is told, p99", "ms"),
-            Row("presence_memory_off", "memory of an idle session, if nobody asks who is here", "KiB"),
+            Row("presence_memory_off", "memory of an idle session, if no client asks who is here", "KiB"),
             Row("presence_memory_on", "… of a user, if a client is told who is here", "KiB"),
         ],
         presence,
@@ -697,9 +703,9 @@ SCENARIOS = (
     Scenario(
         "presence_joins",
         [
-            Row("presence_join_off_1000", "CPU of a join, 1,000 users join a room, nobody is told", "ms"),
+            Row("presence_join_off_1000", "CPU of a join, 1,000 users join a room, no client is told", "ms"),
             Row("presence_join_on_1000", "… all of them are told who is there", "ms"),
-            Row("presence_join_off_2000", "CPU of a join, 2,000 users join a room, nobody is told", "ms"),
+            Row("presence_join_off_2000", "CPU of a join, 2,000 users join a room, no client is told", "ms"),
             Row("presence_join_on_2000", "… all of them are told who is there", "ms"),
             Row("presence_told_1000", "messages to clients for each join of 1,000", "messages", most=TOLD),
             Row("presence_told_2000", "… of 2,000", "messages", most=TOLD),
