@@ -36,7 +36,8 @@ class ResyncReason(StrEnum):
         "ahead",
         "The stream ends before the cursor.",
         "Drop every offset above the new cursor.",
-        "The stream was restored from a backup, or the cursor comes from another system.",
+        "If the stream was restored from a backup, [set a new epoch](operate.md#restore-the-stream-from-a-backup). "
+        "Otherwise the cursor comes from another deployment: check to which one the client connects.",
     )
     NOT_RESUMABLE = (
         "not_resumable",
