@@ -107,6 +107,11 @@ export class OfflineQueue {
   #sent = [];
   /** @type {Promise<void> | null} */
   #flushing = null;
+  /** Whether to look again when that has ended. */
+  #again = false;
+  /** @type {AbortController | null} Of the change that is sent and not answered. */
+  #asking = null;
+  #isConnected;
   #isClosed = false;
   /** @type {Store<readonly Pending[]>} The changes that are not settled, oldest first. */
   pending = new Store(/** @type {readonly Pending[]} */ ([]));
@@ -115,6 +120,7 @@ export class OfflineQueue {
   constructor(options, kept) {
     this.#options = options;
     this.#kept = kept;
+    this.#isConnected = options.client.state === "connected";
     this.#clock = options.clock ?? systemClock;
     this.#backoff = new Backoff(options.random, LONGEST_PAUSE_MS);
     this.#retry = new Timer(this.#clock);
@@ -125,7 +131,7 @@ export class OfflineQueue {
 
   /** @internal @param {Client} client */
   async open(client) {
-    this.#offs.push(client.on("state", ({ state }) => state === "connected" && void this.flush()));
+    this.#offs.push(client.on("state", ({ state }) => this.#follow(state)));
     if (this.#channel) this.#channel.onmessage = () => void this.#show();
     /** @type {{unref?: () => void} | null} */ (this.#channel)?.unref?.(); // Node would not end otherwise
     await this.#show();
@@ -159,7 +165,8 @@ export class OfflineQueue {
    * @returns {Promise<void>}
    */
   flush() {
-    this.#flushing ??= this.#flush().finally(() => (this.#flushing = null));
+    if (this.#flushing) this.#again = true; // it may have read already, and ends now
+    else this.#flushing = this.#flushAll().finally(() => (this.#flushing = null));
     return this.#flushing;
   }
 
@@ -191,6 +198,22 @@ export class OfflineQueue {
     this.#channel?.close();
     if (this.#flushing) void this.#flushing.finally(() => this.#kept.close());
     else this.#kept.close();
+  }
+
+  /** @param {string} state */
+  #follow(state) {
+    const isBack = state === "connected" && !this.#isConnected;
+    this.#isConnected = state === "connected";
+    if (!isBack) return;
+    this.#asking?.abort(); // it was sent over the network of before, which may never answer
+    void this.flush();
+  }
+
+  async #flushAll() {
+    do {
+      this.#again = false;
+      await this.#flush();
+    } while (this.#again && !this.#isClosed);
   }
 
   async #flush() {
@@ -251,20 +274,24 @@ export class OfflineQueue {
     return this.#solve(change, response);
   }
 
-  /** @param {Change} change @returns {Promise<Response | null>} null without an answer */
-  async #fetch({ id, method, url, body, ifMatch }) {
+  /** @param {Change} change @returns {Promise<Response | null>} null without an answer in time */
+  #fetch(change) {
+    const asking = (this.#asking = new AbortController());
+    AbortSignal.timeout(SEND_TIMEOUT_MS).addEventListener("abort", () => asking.abort());
+    const none = new Promise((resolve) => asking.signal.addEventListener("abort", () => resolve(null)));
+    const answer = this.#ask(change, asking.signal).catch(() => null);
+    return Promise.race([answer, none]).finally(() => (this.#asking = null));
+  }
+
+  /** @param {Change} change @param {AbortSignal} signal */
+  async #ask({ id, method, url, body, ifMatch }, signal) {
     const { headers = () => ({}), fetch = globalThis.fetch } = this.#options;
-    try {
-      const all = new Headers(await headers());
-      all.set("Idempotency-Key", id);
-      all.set("X-Correlation-Id", id);
-      if (body !== undefined) all.set("Content-Type", "application/json");
-      if (ifMatch !== undefined) all.set("If-Match", ifMatch);
-      const signal = AbortSignal.timeout(SEND_TIMEOUT_MS);
-      return await fetch(url, { method, headers: all, body: body === undefined ? null : JSON.stringify(body), signal });
-    } catch {
-      return null;
-    }
+    const all = new Headers(await headers());
+    all.set("Idempotency-Key", id);
+    all.set("X-Correlation-Id", id);
+    if (body !== undefined) all.set("Content-Type", "application/json");
+    if (ifMatch !== undefined) all.set("If-Match", ifMatch);
+    return fetch(url, { method, headers: all, body: body === undefined ? null : JSON.stringify(body), signal });
   }
 
   /**

@@ -91,6 +91,58 @@ test("a change whose answer is lost is sent again with the same key, before the 
   expect(new Set(service.asked.slice(0, 4).map(({ key }) => key)).size).toBe(1);
 });
 
+const never = () => new Promise(() => {});
+
+test("a change that was on its way when the connection was lost is sent again, with the same key, once it is back", async () => {
+  const { client, queue, service, connect, levels } = await setUpQueue();
+  service.answers = [never];
+  await queue.add(patch(1));
+  await connect();
+  await settle();
+  expect(levels()).toStrictEqual([[1, "sending"]]);
+  client.close();
+  await connect();
+  await settle();
+
+  expect(service.asked.map(({ body, key }) => [body.level, key])).toStrictEqual(Array(2).fill([1, service.asked[0].key]));
+  expect(levels()).toStrictEqual([]);
+});
+
+test("headers that never come do not stop the queue for longer than the connection is lost", async () => {
+  const headers = [never, () => ({})];
+  const { client, queue, service, connect, told } = await setUpQueue({ headers: () => headers.shift()() });
+  await queue.add(patch(1));
+  await connect();
+  await settle();
+  expect(service.asked).toStrictEqual([]);
+  client.close();
+  await connect();
+  await settle();
+
+  expect(told).toStrictEqual([["sent", 1]]);
+});
+
+test("a connection that comes between the queue's look at it and the end of that look is not missed", async () => {
+  let [state, isNext, follow] = ["connecting", false, () => {}];
+  const client = {
+    userId: "between",
+    get state() {
+      const before = state;
+      if (isNext) queueMicrotask(() => follow({ state: (state = "connected") }));
+      isNext = false;
+      return before;
+    },
+    on: (name, handler) => (name === "state" && (follow = handler), () => {}),
+    seen: async () => {},
+  };
+  const { queue, service } = await setUpQueue({ client, user: "between" });
+  isNext = true;
+  await queue.add(patch(1));
+  await settle();
+
+  expect(service.asked.map(({ body }) => body.level)).toStrictEqual([1]);
+});
+
 test("a conflict is handed to the application, which drops the change or sends another one under another key", async () => {
   const answers = [{ body: { level: 9 }, ifMatch: '"7"' }, undefined];
   const { queue, service, connect, told } = await setUpQueue({ onConflict: async () => answers.shift() });
