@@ -66,7 +66,7 @@ async def _lose_each_part(kind: str, server: Postgres, rounds: int) -> Outcome:
 
 def section(outcomes: Mapping[str, Outcome], *, rounds: int) -> Section:
     """The results, by load balancer."""
-    columns = ["load balancer", "events", "delivered", *report.DAMAGE.values(), "back p50", "back p95", "took"]
+    columns = ["load balancer", "events", "deliveries", *report.DAMAGE.values(), "back p50", "back p95", "took"]
     rows = [
         [
             kind,
@@ -78,5 +78,6 @@ def section(outcomes: Mapping[str, Outcome], *, rounds: int) -> Section:
         for kind, one in outcomes.items()
     ]
     clients = max((len(one.verdicts) for one in outcomes.values()), default=0)
-    title = f"Everything behind a load balancer, each part lost {rounds} x, {clients} clients of every protocol"
+    often = "once" if rounds == 1 else f"{rounds} times"
+    title = f"Behind each load balancer, each part was lost {often}, with {clients} clients of all protocols together"
     return Section(title, columns, rows)

@@ -12,7 +12,7 @@ from tests.cluster.world import ClusterWorld, cluster_world
 from tests.faults.checker import Verdict
 from tests.faults.report import DAMAGE, Section, counts
 
-COLUMNS = ("acknowledged", "delivered", *DAMAGE.values(), "repaired", "no acknowledgement for", "longest hold", "took")
+COLUMNS = ("acknowledged", "deliveries", *DAMAGE.values(), "repaired", "no acknowledgement for", "longest hold", "took")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +72,4 @@ def section(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> 
     title = (
         f"Each fault happened {rounds} times in a cluster of three brokers, with {followers} clients at three gateways"
     )
-    return Section(title, ["cluster", *COLUMNS], [[name, *one.row()] for name, one in outcomes.items()])
+    return Section(title, ["fault", *COLUMNS], [[name, *one.row()] for name, one in outcomes.items()])

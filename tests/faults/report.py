@@ -95,7 +95,7 @@ class Promise:
 
 def faults(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> Section:
     """The results of each fault."""
-    columns = ["fault", "events", "delivered", *DAMAGE.values(), "back p50", "back p95", "caught up", "took"]
+    columns = ["fault", "events", "deliveries", *DAMAGE.values(), "back p50", "back p95", "caught up", "took"]
     rows = [
         [
             name,
@@ -112,7 +112,7 @@ def faults(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> S
 
 def resumes(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> Section:
     """How long clients took that came back, by where their missed events came from."""
-    columns = ["missed events come from", "resumes", "missed", "p50", "p95", "p99", *list(DAMAGE.values())[:3]]
+    columns = ["missed events come from", "resumes", "missed by each", "p50", "p95", "p99", *list(DAMAGE.values())[:3]]
     rows = []
     for source, outcome in outcomes.items():
         missed = [one.missed for one in outcome.resumes if one.missed <= FEW]
@@ -136,7 +136,9 @@ def resumes(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> 
 def promises(kept: Sequence[Promise]) -> Section:
     """The promises beside the measured figures."""
     return Section(
-        "What is promised, and what was measured", ["", "measured", "promised", ""], [one.row() for one in kept]
+        "What is promised, and what was measured",
+        ["what", "measured", "promised", "result"],
+        [one.row() for one in kept],
     )
 
 

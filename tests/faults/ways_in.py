@@ -222,7 +222,7 @@ async def run(name: str, *, rounds: int, of_each: int) -> Outcome:
 
 def sections(outcomes: Mapping[str, Outcome], *, rounds: int, of_each: int) -> list[Section]:
     """The results of each fault, and of each way in over all faults."""
-    columns = ["delivered", *report.DAMAGE.values(), "back p50", "back p95"]
+    columns = ["deliveries", *report.DAMAGE.values(), "back p50", "back p95"]
     by_fault = [
         [
             name,
