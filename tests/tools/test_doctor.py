@@ -60,7 +60,7 @@ async def test_doctor_checks_every_setting_that_delivery_depends_on_by_its_docum
         await declare_stream(setup)
     checks = await looked_at(watched, passwords=watched.passwords)
     page = (Path(__file__).parents[2] / "docs/topics/delivery.md").read_text()
-    rows = page.partition("| what | shipped |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = page.partition("| what | shipped value |")[2].partition("\n\n")[0].splitlines()[2:]
     named = [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[-2])]
     of_clusters = {"replica …", "stream leader", "meta leader"}
 
