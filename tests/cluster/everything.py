@@ -6,8 +6,8 @@ Clients of every protocol reach the gateways through one load balancer, over TLS
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,24 @@ PERSON = {"email": "owner@everything.example", "password": "correct horse", "nam
 CHEAP_PASSWORDS = {"ARGON2_TIME_COST": "1", "ARGON2_MEMORY_KIB": "64"}
 # A load balancer asks every 2 s whether a gateway is ready. Clients of HTTP take silence of 5 s for a loss.
 GATEWAY = {"TRUSTED_PROXIES": "127.0.0.1/32", "HEARTBEAT_S": "2", "STOP_ACCEPT_S": "3", "STOP_TIMEOUT_S": "8"}
+
+
+@asynccontextmanager
+async def repeating(action: Callable[[], Awaitable[object]], pause_s: float = 0) -> AsyncIterator[None]:
+    """Do something again and again while the block runs."""
+    stop = asyncio.Event()
+
+    async def repeat() -> None:
+        while not stop.is_set():
+            await action()
+            await asyncio.sleep(pause_s)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
 
 
 class Services:
@@ -183,22 +201,9 @@ class Everything:
         self.published.append(event_id)
         return cursor_of(offset).offset if offset else None
 
-    @asynccontextmanager
-    async def publishing(self) -> AsyncIterator[None]:
+    def publishing(self) -> AbstractAsyncContextManager[None]:
         """Publish events while the block runs."""
-        stop = asyncio.Event()
-
-        async def publish() -> None:
-            while not stop.is_set():
-                await self.publish()
-                await asyncio.sleep(PAUSE_S)
-
-        task = asyncio.create_task(publish())
-        try:
-            yield
-        finally:
-            stop.set()
-            await task
+        return repeating(self.publish, PAUSE_S)
 
     async def written(self, count: int) -> None:
         """Wait until `count` more events are published."""

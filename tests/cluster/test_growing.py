@@ -2,24 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from beaconfire.local_services import Plan, ServiceProcess
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.events.campaign import SettlementUpdated
 from tests.cluster.brokers import SIZE, Brokers
+from tests.cluster.everything import repeating
 from tests.docs.pasted import Shell, commands
-from tests.e2e.conftest import Line
+from tests.e2e.conftest import running_line
 from tests.e2e.examined import database
 from tests.e2e.staged import write_row
-from tests.e2e.story import Story, story
-from tests.forked import all_running
+from tests.e2e.story import story
 
 REPLACE = commands("docs/howto/operate.md", "Replace a broker")
 LOOK, SET_UP = commands("docs/howto/operate.md", "Grow from one broker to three")
@@ -40,7 +39,7 @@ async def test_one_broker_becomes_three_and_one_of_three_is_replaced_with_an_emp
     brokers = Brokers(tmp_path)
     plan = Plan(tmp_path / "one", gateways=2, passwords=brokers.passwords, environment={"auth": CHEAP_PASSWORDS})
     async with AsyncExitStack() as stack:
-        line = await stack.enter_async_context(running(plan))
+        line = await stack.enter_async_context(running_line(plan))
         services = line.services
         one = await stack.enter_async_context(story(line))
         staying, leaving = one.follow("staying"), one.follow("leaving")
@@ -75,7 +74,7 @@ async def test_one_broker_becomes_three_and_one_of_three_is_replaced_with_an_emp
         level = await one.level()
 
         connects = staying.connects, leaving.connects
-        async with publishing(one):
+        async with repeating(one.publish):
             await asyncio.to_thread(brokers.replace, await brokers.leader())
             replaced = await asyncio.to_thread(until_current, shell, brokers.environment("operator"))
         await one.heard_by(staying, leaving)
@@ -90,18 +89,6 @@ async def test_one_broker_becomes_three_and_one_of_three_is_replaced_with_an_emp
     assert replaced.count("current in EVENTS") >= SIZE - 1
 
 
-@asynccontextmanager
-async def running(plan: Plan) -> AsyncIterator[Line]:
-    """The services, with one broker."""
-    whole = all_running(plan)
-    services = await asyncio.to_thread(whole.__enter__)
-    try:
-        async with aiohttp.ClientSession() as http:
-            yield Line(services, http)
-    finally:
-        await asyncio.to_thread(whole.__exit__, None, None, None)
-
-
 async def start(services: Sequence[ServiceProcess]) -> None:
     for one in services:
         one.start(wait=False)
@@ -111,38 +98,27 @@ async def start(services: Sequence[ServiceProcess]) -> None:
 
 def until_idle(shell: Shell, environment: dict[str, str]) -> str:
     """Run the page's command until each worker has handled everything."""
-    deadline, said = time.monotonic() + PATIENCE_S, ""
-    while time.monotonic() < deadline:
-        _, said = shell.run(LOOK, **environment)
-        lines = [line for line in said.splitlines() if any(f" {name} " in line for name in WORKERS)]
-        if len(lines) == len(WORKERS) and all("0 messages wait" in line for line in lines):
-            return said
-    raise AssertionError(said)
+    return until(
+        lambda lines: len(lines) == len(WORKERS) and all("0 messages wait" in line for line in lines),
+        lambda: shell.run(LOOK, **environment)[1],
+        [f" {name} " for name in WORKERS],
+    )
 
 
 def until_current(shell: Shell, environment: dict[str, str]) -> str:
     """Run the page's command until it calls every replica current. It does not list a leader of all streams."""
+    return until(
+        lambda lines: len(lines) >= SIZE - 1 and all("current in" in line for line in lines),
+        lambda: shell.run(*REPLACE, **environment)[1],
+        [" replica n"],
+    )
+
+
+def until(are_right: Callable[[list[str]], bool], run: Callable[[], str], words: Sequence[str]) -> str:
+    """Run a command until the lines with any of these words are right. Returns what it printed."""
     deadline, said = time.monotonic() + PATIENCE_S, ""
     while time.monotonic() < deadline:
-        _, said = shell.run(*REPLACE, **environment)
-        lines = [line for line in said.splitlines() if " replica n" in line]
-        if len(lines) >= SIZE - 1 and all("current in" in line for line in lines):
+        said = run()
+        if are_right([line for line in said.splitlines() if any(word in line for word in words)]):
             return said
     raise AssertionError(said)
-
-
-@asynccontextmanager
-async def publishing(one: Story) -> AsyncIterator[None]:
-    """Publish one event after the other while the block runs."""
-    stop = asyncio.Event()
-
-    async def publish() -> None:
-        while not stop.is_set():
-            await one.publish()
-
-    task = asyncio.create_task(publish())
-    try:
-        yield
-    finally:
-        stop.set()
-        await task

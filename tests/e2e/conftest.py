@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,18 @@ class Line:
                 return
             except AuthUnavailable:
                 await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def running_line(plan: Plan) -> AsyncIterator[Line]:
+    """A set that is started here, in a thread, and ends with the block."""
+    running = all_running(plan)
+    services = await asyncio.to_thread(running.__enter__)
+    try:
+        async with aiohttp.ClientSession() as http:
+            yield Line(services, http)
+    finally:
+        await asyncio.to_thread(running.__exit__, None, None, None)
 
 
 @pytest.fixture(name="running", scope="module")

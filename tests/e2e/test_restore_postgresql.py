@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from beaconfire.doctor import renew_epoch
@@ -18,9 +17,8 @@ from tests.conftest import broker_settings
 from tests.databases import Postgres, binaries
 from tests.docs.pasted import Shell, commands, with_word
 from tests.docs.tree import ROOT
-from tests.e2e.conftest import Line
+from tests.e2e.conftest import Line, running_line
 from tests.e2e.story import story
-from tests.forked import all_running
 
 DATABASES = ("auth", "publisher")
 PASSWORD = "restored"
@@ -64,13 +62,8 @@ async def _line(terminal: Shell, postgres: Postgres, tmp_path: Path) -> AsyncIte
         "rules-engine": databases["publisher"],
         "scheduler": databases["publisher"],
     }
-    running = all_running(Plan(tmp_path / "services", gateways=2, environment=environment))
-    services = await asyncio.to_thread(running.__enter__)
-    try:
-        async with aiohttp.ClientSession() as http:
-            yield Line(services, http)
-    finally:
-        await asyncio.to_thread(running.__exit__, None, None, None)
+    async with running_line(Plan(tmp_path / "services", gateways=2, environment=environment)) as line:
+        yield line
 
 
 async def migrated(url: str, service: str, *, to: str = "head") -> None:
