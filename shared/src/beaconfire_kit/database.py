@@ -6,6 +6,7 @@ The URL decides which database it is. SQLite is the default. It survives a crash
 
 import asyncio
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
@@ -480,12 +481,29 @@ def _postgresql(pool_size: int, lock_timeout_s: float) -> dict[str, Any]:
     }
 
 
+async def _write_ahead(driver: Any) -> None:
+    """Switch a file to its write-ahead log. Raises `sqlite3.OperationalError` if others use it for 5 seconds.
+
+    SQLite itself waits for nobody here: of two processes that open a new file at once, one would fail.
+    """
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    while True:
+        try:
+            await driver.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.01)
+
+
 def _prepare_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions start below, not in the driver
+        connection.run_async(_write_ahead)
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
