@@ -24,10 +24,11 @@ DEPLOYMENT = {
     "BEACONFIRE_AUTH_DATABASE_PASSWORD",
     "BEACONFIRE_PUBLISHER_DATABASE_PASSWORD",
 }
+TESTS = {"BEACONFIRE_SCREENSHOTS"}  # tests/browser/looks.py
 
 
 def known_variables() -> set[str]:
-    """Every variable that our services, tools, clients, examples and deployment files read."""
+    """Every variable that our services, tools, clients, examples, deployment files and tests read."""
     classes: list[type[Settings]] = [Settings, *settings_classes().values()]
     passwords = {password_variable(user.name) for user in USERS}
     programs = [path.read_text() for path in (ROOT / "examples").glob("*/*") if path.suffix in (".go", ".js", ".sh")]
@@ -36,4 +37,4 @@ def known_variables() -> set[str]:
     settings = {name: field for cls in classes for name, field in variables(cls).items()}
     in_files = {name + SUFFIX for name, field in settings.items() if may_be_in_file(field)}
     in_files |= {password_variable(user) + SUFFIX for user in (PUBLISHER, "setup")}  # of the command line
-    return settings.keys() | in_files | passwords | DEPLOYMENT | examples
+    return settings.keys() | in_files | passwords | DEPLOYMENT | examples | TESTS

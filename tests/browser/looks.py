@@ -13,6 +13,11 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WIDTHS = pytest.mark.parametrize("viewport", [LAPTOP, PHONE], ids=["laptop", "phone"])
 
 
+def are_pictures_kept() -> bool:
+    """Whether this run of the tests writes pictures, because BEACONFIRE_SCREENSHOTS=1."""
+    return os.environ.get("BEACONFIRE_SCREENSHOTS") == "1"
+
+
 async def picture(page: Page, request: pytest.FixtureRequest, name: str) -> None:
     """Keep a picture of the page in the size that the test has as its parameter."""
     await keep(page, f"{name}-{request.node.callspec.id}")
@@ -20,14 +25,14 @@ async def picture(page: Page, request: pytest.FixtureRequest, name: str) -> None
 
 async def keep(page: Page, name: str) -> None:
     """Keep a picture of the page for the documentation, if BEACONFIRE_SCREENSHOTS=1."""
-    if os.environ.get("BEACONFIRE_SCREENSHOTS") == "1":
+    if are_pictures_kept():
         IMAGES.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=IMAGES / f"{name}.png")
 
 
 async def keep_stage(tab: Tab, path: Path) -> None:
     """Keep a picture of a stage of a test, to be looked at, if BEACONFIRE_SCREENSHOTS=1."""
-    if os.environ.get("BEACONFIRE_SCREENSHOTS") == "1":
+    if are_pictures_kept():
         await tab.screenshot(path)
 
 

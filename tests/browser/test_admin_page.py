@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -18,7 +17,7 @@ from beaconfire_kit import broker
 from beaconfire_kit.catalogue_store import CatalogueStore
 from tests.admin_page import READER, admin_page, of_services
 from tests.browser.conftest import PHONE, Window, _chromium
-from tests.browser.looks import FAINT, WIDTHS, overflow_of, picture, small_targets
+from tests.browser.looks import FAINT, WIDTHS, are_pictures_kept, overflow_of, picture, small_targets
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.forked import all_running
@@ -206,7 +205,7 @@ async def test_admin_page_fits_the_window_and_its_controls_are_large_enough_for_
         async with connected(demo_services.nats, "publisher") as nc:
             await nc.publish(f"campaign.{campaign}.siege.x1", b"garbage")
         await enter(window, demo_services)
-        if os.environ.get("BEACONFIRE_SCREENSHOTS") == "1":
+        if are_pictures_kept():
             await make_traffic(demo_services, campaign)
             for view in ("letters", "sessions", "overview"):
                 await show(page, view)
