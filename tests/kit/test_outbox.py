@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.testing import capture_logs
 
 from beaconfire.nats_server import NatsServer
@@ -149,6 +150,41 @@ async def test_event_behind_one_in_flight_is_sent_as_soon_as_that_is_acknowledge
             stream.thaw()
 
         assert await heard(stored, 2) == ["e2", "e3"]
+
+
+@on_both_databases
+async def test_event_is_sent_at_once_if_the_one_before_is_acknowledged_while_the_relay_reads(
+    database: Database,
+    nc: Client,
+    stream: NatsServer,
+    stored: "asyncio.Queue[str]",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    box, reading = Outbox(database, ROWS), database.reading
+    async with relaying(box, nc, poll_s=10 * PATIENCE_S) as sender:
+
+        @asynccontextmanager
+        async def read_slowly() -> AsyncIterator[AsyncConnection]:
+            """Let the broker acknowledge the first event, which the query has left out."""
+            async with reading() as connection:
+                yield connection
+                if sender._is_looking and "campaign.c1" in sender._sending:
+                    stream.thaw()
+                    while "campaign.c1" in sender._sending:
+                        await asyncio.sleep(0)
+
+        stream.freeze()
+        try:
+            await commit(database, box, "e1")
+            async with asyncio.timeout(PATIENCE_S):
+                while "campaign.c1" not in sender._sending:
+                    await asyncio.sleep(0)
+            monkeypatch.setattr(database, "reading", read_slowly)
+            await commit(database, box, "e2")
+
+            assert await heard(stored, 2) == ["e1", "e2"]
+        finally:
+            stream.thaw()
 
 
 @on_both_databases

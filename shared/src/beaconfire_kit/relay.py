@@ -388,6 +388,7 @@ class Relay:
         waiting = select(self._rows).where(self._rows.c.published_at.is_(None))
         if busy:
             waiting = waiting.where(root_of(self._rows.c.subject).not_in(busy))
+        self._unread.update(busy)  # before the read, during which an event of one of them may be acknowledged
         async with self._database.reading() as connection:
             found = (await connection.execute(waiting.order_by(self._rows.c.id).limit(limit))).all()
         is_all = len(found) < limit
