@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker, relay
 from beaconfire_kit.cursor import Cursor
-from beaconfire_kit.database import Database
+from beaconfire_kit.database import Database, DatabaseAway
 from beaconfire_kit.lease import LEASE
 from beaconfire_kit.outbox import Added, Outbox
 from beaconfire_kit.relay import KEEP, Relay
@@ -185,6 +185,34 @@ async def test_event_is_sent_at_once_if_the_one_before_is_acknowledged_while_the
             assert await heard(stored, 2) == ["e1", "e2"]
         finally:
             stream.thaw()
+
+
+async def test_event_behind_one_that_was_read_but_not_sent_because_the_database_was_away_stays_behind_it(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box, failed = Outbox(database, ROWS), asyncio.Event()
+    async with relaying(box, nc, poll_s=10 * PATIENCE_S) as sender:
+        take = sender._lease.take
+
+        async def fail_once() -> bool:
+            if failed.is_set():
+                return await take()
+            failed.set()
+            raise DatabaseAway("gone for a moment")
+
+        await commit(database, box, "e1")
+        assert await heard(stored, 1) == ["e1"]
+        await until_idle(sender)
+        monkeypatch.setattr(sender._lease, "take", fail_once)
+        async with database.writing() as tx:
+            await box.add(tx, [envelope("e2")])
+        box.wake()  # so the row is read
+        async with asyncio.timeout(PATIENCE_S):
+            await failed.wait()
+        await until_idle(sender)
+        await commit(database, box, "e3")
+
+        assert await heard(stored, 2) == ["e2", "e3"]
 
 
 @on_both_databases

@@ -319,13 +319,14 @@ class Relay:
                 }
             if not lines:
                 return False
+            known_to, self._known_to = self._known_to, None  # until what was read is being sent
             if not await self._lease.take():
-                self._known_to = None  # another process publishes what was read
                 return False
             old = {root: line for root, line in lines.items() if any(map(self._is_old, line))}
             if old:
                 self._start(self._find_and_send(nc, old), *old)
             self._start_sending(nc, {root: line for root, line in lines.items() if root not in old})
+            self._known_to = known_to
         finally:
             self._is_looking = False
         await self._gather()
