@@ -11,11 +11,13 @@ import hypothesis
 import pytest
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from pydantic import SecretStr
 
 from beaconfire.local_services import Plan, Services
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
+from beaconfire_kit.seams.nats_connection import Connection
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.stream_setup import declare_stream
 from tests.databases import Databases, ForeignPostgres, Postgres, chosen
@@ -34,7 +36,8 @@ structlog.configure(
     ]
 )
 
-
+PATIENCE_S = 20.0
+"""How long a test waits for what must come."""
 CLUSTER = Path(__file__).parent / "cluster"
 
 
@@ -81,6 +84,20 @@ def broker_settings(server: Broker, user: str, **more: Any) -> Settings:
     return Settings(nats_url=server.url, nats_user=user, nats_password=SecretStr(server.passwords[user]), **more)
 
 
+class PatientConnection(Connection):
+    """The connection of a test. A request waits for a busy machine; nats-py itself waits for only half a second."""
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = PATIENCE_S,
+        old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        return await super().request(subject, payload, timeout, old_style, headers)
+
+
 @asynccontextmanager
 async def connected(
     server: Broker, user: str, *, on_disconnected: Callable[[], None] | None = None
@@ -91,7 +108,9 @@ async def connected(
         pytest.fail("the broker connection was closed for good")
 
     settings = broker_settings(server, user)
-    nc = await broker.connect(settings, f"test-{user}", on_closed=closed, on_disconnected=on_disconnected)
+    nc = await broker.connect(
+        settings, f"test-{user}", client=PatientConnection(), on_closed=closed, on_disconnected=on_disconnected
+    )
     try:
         yield nc
     finally:
