@@ -26,6 +26,10 @@ NO_PAUSES = "() => { Math.random = () => 0; }"
 ONLINE = "() => { window.dispatchEvent(new Event('online')); }"
 # The recording client does not wait for the end of its pause.
 RETRY = "() => window.client.retry()"
+UNTIL_PROBLEM = """() => new Promise((resolve) => {
+    const look = () => (window.record.problems.length > 0 ? resolve() : setTimeout(look, 20));
+    look();
+})"""
 # An hour passes, so the page's access token is too old. Its requests are given up ten times as soon.
 HOUR_PASSES = """() => {
     Date.now = ((now) => () => now.call(Date) + 3_600_000)(Date.now);
@@ -170,8 +174,9 @@ async def test_page_waits_for_a_token_endpoint_that_hangs_and_misses_nothing(
         auth.freeze()
         try:
             network.cut()
-            await tab.until(LIGHT, "Reconnecting (3 of 10)…")  # an attempt got no token, or two
+            await tab.until(LIGHT, "Reconnecting (3 of 10)…")  # an attempt of the page got no token, or two
             await tab.until(NOTICE, "The connection was lost. Trying to reconnect…")
+            await tab.evaluate(UNTIL_PROBLEM)  # the recording client waits longer for its token
             await keep_stage(tab, tmp_path / "hung.png")
         finally:
             auth.thaw()
