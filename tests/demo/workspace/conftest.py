@@ -20,7 +20,7 @@ from tests.auth.conftest import Auth
 from tests.conftest import broker_settings
 from tests.databases import database_url
 from tests.demo.conftest import found_workspace
-from tests.publisher.conftest import Api, Heard
+from tests.publisher.conftest import PATIENCE_S, Api, Heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,11 @@ async def _workspace(stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Pat
             "jwks_url": f"{auth.url}/.well-known/jwks.json",
         }
     )
-    app = build(settings, on_fatal=lambda: pytest.fail("the service lost its broker for good"))
+    app = build(
+        settings,
+        on_fatal=lambda: pytest.fail("the service lost its broker for good"),
+        cursor_wait_s=PATIENCE_S,  # each answer to a change has its cursor
+    )
     async with aiohttp.ClientSession() as http, listening(app, settings, name="workspace") as at:
         users, workspace_id = await found_workspace(auth, http, at.url, "/v1/workspaces")
         yield Workspace(heard, auth, users, workspace_id)

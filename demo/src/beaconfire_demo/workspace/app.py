@@ -18,16 +18,17 @@ from beaconfire_kit.access import Access
 from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.service import Service
+from beaconfire_kit.store import CURSOR_WAIT_S
 
 
-def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
+def build(settings: Settings, *, on_fatal: Callable[[], None], cursor_wait_s: float = CURSOR_WAIT_S) -> web.Application:
     """Return the application. For `on_fatal` see `Service`. Its start raises DatabaseUnusable."""
     service = Service("workspace", settings, MIGRATIONS, look_at=OUTBOX, on_fatal=on_fatal)
     access = service.asks_auth(
         Access(settings, root_kind="workspace", source="workspace", service_token=settings.shown_token)
     )
     outbox = service.publishes(Outbox(service.database, OUTBOX))
-    store = open_store(service.database, outbox)
+    store = open_store(service.database, outbox, cursor_wait_s=cursor_wait_s)
     service.always(store.keep_forgetting)
     people = People(settings.auth_at)
     service.at_start(people.start)

@@ -61,6 +61,6 @@ NOTIFICATIONS = things(
 )
 
 
-def open_store(database: Database, outbox: Outbox) -> Store[Writing]:
+def open_store(database: Database, outbox: Outbox, *, cursor_wait_s: float) -> Store[Writing]:
     """Return what opens transactions on these tables."""
-    return Store(database, outbox, KEYS, Writing)
+    return Store(database, outbox, KEYS, Writing, cursor_wait_s=cursor_wait_s)
