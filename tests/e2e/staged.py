@@ -1,4 +1,4 @@
-"""What tests of staged faults share: a campaign with a member who listens, and the wait for doctor's verdict."""
+"""What tests of a running set share: a campaign with a member who listens, and the wait for an event or for doctor."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,11 +37,23 @@ class Watched:
     async def change(self, level: int) -> None:
         await self.line.publisher("PATCH", self._path, {"level": level}, token=self.owner.token)
 
-    async def hears(self, kind: str = "settlement_updated") -> dict[str, Any]:
-        while True:
-            frame = await self.client.next("event")
-            if frame["event"]["type"].endswith(kind):
-                return frame
+    async def hears(self) -> dict[str, Any]:
+        """Wait for the next change of the settlement."""
+        return await next_update(self.client)
+
+
+async def next_update(client: SocketClient) -> dict[str, Any]:
+    """The next change of a settlement. Older events may still be on their way: its creation, and a new member."""
+    while (frame := await next_of(client, "settlement_updated"))["event"]["payload"]["operation"] != "update":
+        pass
+    return frame
+
+
+async def next_of(client: SocketClient, type_: str) -> dict[str, Any]:
+    """The next event of a type."""
+    while (frame := await client.next("event"))["event"]["type"] != type_:
+        pass
+    return frame
 
 
 @asynccontextmanager

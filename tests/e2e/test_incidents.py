@@ -33,7 +33,7 @@ from tests.client import Closed, open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line
 from tests.e2e.examined import database, looked_at, problems
-from tests.e2e.staged import until, watched, write_row
+from tests.e2e.staged import next_update, until, watched, write_row
 from tests.forked import all_running
 from tests.tools.terminal import run
 
@@ -230,7 +230,7 @@ async def test_event_for_other_roles_shows_its_audience_at_its_offset(line: Line
             offset = json.loads((await nc.request(secret.subject, secret.encode())).data)["seq"]
             await campaign.hears()
             await campaign.change(5)
-            first = await other.next("event")
+            first = await next_update(other)
         url = f"{services.gateways[0].ops_url}/api/v1/ws/events/{offset}"
         shown = await line.call("GET", url, token=services.operator_token)
 

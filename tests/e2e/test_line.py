@@ -16,9 +16,10 @@ from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.event import Event, events
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import parse_subject
-from tests.client import SocketClient, open_socket
+from tests.client import open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line
+from tests.e2e.staged import next_of, next_update
 from tests.people import Person
 
 
@@ -38,7 +39,7 @@ async def test_settlement_changed_over_http_reaches_sockets_of_both_gateways_wit
             token=owner.token,
             X_Correlation_Id="req-42",
         )
-        frames = [await _next_update(client) for client in (one, other)]
+        frames = [await next_update(client) for client in (one, other)]
 
     assert frames[0] == frames[1]
     assert frames[0]["rooms"] == [f"campaign:{campaign}", f"campaign:{campaign}/settlement:{settlement}"]
@@ -139,7 +140,7 @@ async def test_every_event_of_the_catalogue_reaches_a_socket_in_each_of_its_room
     async with open_socket(line.services.gateways[0].url) as one, open_socket(line.services.gateways[1].url) as other:
         answers = [await one.connect(person.token, rooms), await other.connect(person.token, rooms[-1:])]
         await _publish(line, nc, event)
-        frames = [await _next_of(client, type_) for client in (one, other)]
+        frames = [await next_of(client, type_) for client in (one, other)]
 
     assert all(room["success"] for answer in answers for room in answer["rooms"].values())
     for frame in frames:
@@ -163,7 +164,7 @@ async def test_publisher_that_is_a_bare_tcp_connection_reaches_clients_and_its_g
         await client.connect(person.token, ["campaign:c-raw"])
         bodies = [b"garbage", json.dumps({**good, "version": 9}).encode(), json.dumps(good).encode()]
         await asyncio.to_thread(_raw_nats, line, "campaign.c-raw.settlement.s1", bodies)
-        frame = await _next_of(client, "settlement_updated")
+        frame = await next_of(client, "settlement_updated")
 
     assert frame["event"] == {"id": f"EVENTS:{frame['offset']}", **good}
     heard = [one["event"]["type"] for one in client.frames if one["type"] == "event"]
@@ -208,17 +209,3 @@ async def _publish(line: Line, nc: Client, event: Event) -> None:
     user = "auth" if event.type in ("member_changed", "access_revoked") else "publisher"
     async with connected(line.services.nats, user) as connection:
         await broker.publish(connection, envelope.subject, envelope.encode(), message_id=envelope.id)
-
-
-async def _next_update(client: SocketClient) -> dict[str, Any]:
-    """The next change of a settlement; that it was created may still be on its way."""
-    while (frame := await _next_of(client, "settlement_updated"))["event"]["payload"]["operation"] != "update":
-        pass
-    return frame
-
-
-async def _next_of(client: SocketClient, type_: str) -> dict[str, Any]:
-    """The next event of a type."""
-    while (frame := await client.next("event"))["event"]["type"] != type_:
-        pass
-    return frame
