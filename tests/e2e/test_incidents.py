@@ -97,6 +97,7 @@ async def test_missing_permission_is_found_and_the_refused_event_is_sent_after_t
         async with without_permission(services, '"campaign.>", '):
             found = (await looked_at(services))["user publisher"]
             await campaign.change(3)
+            await until_none_waits(services)
             refused = await until(services, "publisher", "warning")
         resent = await asyncio.to_thread(
             outboxes.send_again, "publisher", database(services, "publisher"), Path(), None
@@ -110,6 +111,16 @@ async def test_missing_permission_is_found_and_the_refused_event_is_sent_after_t
     assert resent >= 1
     assert heard["event"]["payload"]["changedFields"] == ["level"]
     assert problems(cured) == {}
+
+
+async def until_none_waits(services: Services) -> None:
+    """Wait until the publisher's outbox knows of each event that it was sent or refused.
+
+    The event of a worker may be refused before that of the change.
+    """
+    async with asyncio.timeout(60):
+        while (await outboxes.look_at("publisher", database(services, "publisher"))).waiting_roots:
+            await asyncio.sleep(0.1)
 
 
 async def test_event_that_blocks_its_root_is_named_with_the_missing_permission(line: Line) -> None:
