@@ -14,13 +14,14 @@ from nats.aio.client import Client
 from beaconfire.nats_server import NatsServer
 from beaconfire_auth.app import Tuning, build
 from beaconfire_auth.settings import Settings
-from beaconfire_kit.authorization import AuthorizeRequest, GrantRequest, authorize, grant
+from beaconfire_kit.authorization import AuthorizeRequest, GrantRequest
 from beaconfire_kit.received import Received, read
 from beaconfire_kit.roles import Role
 from beaconfire_kit.serving import listening
 from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN
 from beaconfire_kit.web import DEFAULT_TIMES, REQUEST_TIMES, RequestTimes
-from tests.conftest import broker_settings, connected
+from tests.asking import authorize, grant
+from tests.conftest import PATIENCE_S, broker_settings, connected
 from tests.databases import database_url
 from tests.people import Person
 
@@ -170,9 +171,11 @@ class Table:
         body = {"email": self.people[name].email, "role": role}
         return await self.auth.call("POST", self.path, body, token=self.people[by].token)
 
-    async def role_of(self, name: str) -> Role | None:
+    async def role_of(self, name: str, *, timeout_s: float = PATIENCE_S) -> Role | None:
         person = self.people[name]
-        reply = await authorize(self.nc, AuthorizeRequest(user_id=person.id, rooms=("campaign:c1",)))
+        reply = await authorize(
+            self.nc, AuthorizeRequest(user_id=person.id, rooms=("campaign:c1",)), timeout_s=timeout_s
+        )
         return reply.rooms["campaign:c1"].role
 
 

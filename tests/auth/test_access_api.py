@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit.authorization import AuthorizeRequest, authorize
+from beaconfire_kit.authorization import AuthorizeRequest
 from beaconfire_kit.backend import MAX_CHANGES, Backend, MemberChange, Revocation, User
 from beaconfire_kit.catalogue_store import CatalogueStore
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import MemberChanged
 from beaconfire_kit.roles import Role
 from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN
+from tests.asking import authorize
 from tests.auth.conftest import Answer, Auth, Table, running_auth, table
 from tests.auth.roots import push
 from tests.conftest import connected

@@ -15,9 +15,10 @@ from beaconfire.nats_server import NatsServer, free_port
 from beaconfire.processes import Process
 from beaconfire_auth.app import Tuning
 from beaconfire_kit import broker, outbox
-from beaconfire_kit.authorization import AuthorizeRequest, authorize
+from beaconfire_kit.authorization import AuthorizeRequest
 from beaconfire_kit.consumer import faststream_options
 from beaconfire_kit.stream_setup import declare_stream
+from tests.asking import authorize
 from tests.auth.conftest import Auth, auth_settings, running_auth, starting_auth, table
 from tests.conftest import connected
 from tests.databases import database_url, execute

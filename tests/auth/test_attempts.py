@@ -11,11 +11,11 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_auth.attempts import Attempts
 from beaconfire_auth.migrations import MIGRATIONS
 from beaconfire_auth.settings import Settings
-from beaconfire_kit.authorization import grant
 from beaconfire_kit.database import Database
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.migrations import open_database
 from beaconfire_kit.roles import Role
+from tests.asking import grant
 from tests.auth.conftest import PASSWORD, Answer, Auth, granting, running_auth
 from tests.conftest import connected
 from tests.databases import database_url, on_both_databases

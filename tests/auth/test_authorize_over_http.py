@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from beaconfire_kit.authorization import AuthorizeReply, AuthorizeRequest, authorize
+from beaconfire_kit.authorization import AuthorizeReply, AuthorizeRequest
+from tests.asking import authorize
 from tests.auth.conftest import Table
 
 PATH = "/auth/authorize"

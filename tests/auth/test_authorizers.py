@@ -18,12 +18,13 @@ from beaconfire_auth.people import Person as Subject
 from beaconfire_auth.revocations import Revocation, Revocations
 from beaconfire_auth.settings import Settings
 from beaconfire_auth.store import OUTBOX
-from beaconfire_kit.authorization import AuthorizeRequest, RoomDecision, authorize, grant
+from beaconfire_kit.authorization import AuthorizeRequest, RoomDecision
 from beaconfire_kit.authorizer import MAX_ROOTS
 from beaconfire_kit.database import Database
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
+from tests.asking import authorize, grant
 from tests.auth.conftest import Auth, auth_settings, granting, running_auth
 from tests.authorizers import FakeAuthorizer, write_secret
 from tests.conftest import connected

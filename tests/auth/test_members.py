@@ -6,9 +6,10 @@ import json
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, authorize, grant
+from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable
 from beaconfire_kit.events.user import AccessRevoked, MemberChanged
 from beaconfire_kit.roles import Role
+from tests.asking import authorize, grant
 from tests.auth.conftest import Table, granting
 from tests.conftest import connected
 from tests.databases import on_both_databases
@@ -164,6 +165,6 @@ async def _role_again(table: Table, name: str) -> Role | None:
     """Ask until auth's connection is back as well."""
     while True:
         try:
-            return await table.role_of(name)
+            return await table.role_of(name, timeout_s=2)
         except AuthUnavailable:
             continue

@@ -9,8 +9,9 @@ from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import tokens
-from beaconfire_kit.authorization import AuthorizeRequest, authorize
+from beaconfire_kit.authorization import AuthorizeRequest
 from beaconfire_kit.verifier import Verifier
+from tests.asking import authorize
 from tests.auth.conftest import OPERATOR_TOKEN, Auth, running_auth
 from tests.conftest import connected
 from tests.databases import on_both_databases

@@ -11,11 +11,12 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_auth.app import Tuning
 from beaconfire_auth.projection import DURABLE, FILTER
 from beaconfire_kit import broker
-from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, RoomDecision, authorize, grant
+from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, RoomDecision
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.roles import Role
 from beaconfire_kit.stream_setup import declare_stream
+from tests.asking import authorize, grant
 from tests.auth.conftest import Table, auth_settings, granting, running_auth, starting_auth
 from tests.auth.teaching import teach
 from tests.conftest import connected
@@ -229,7 +230,7 @@ async def test_projection_goes_on_after_the_broker_was_killed(table: Table, stre
 
 async def _is_allowed(table: Table, question: AuthorizeRequest) -> bool:
     try:
-        return (await authorize(table.nc, question)).rooms["settlement:s1"].allowed
+        return (await authorize(table.nc, question, timeout_s=2)).rooms["settlement:s1"].allowed
     except AuthUnavailable:
         return False
 

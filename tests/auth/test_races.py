@@ -11,12 +11,12 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_auth.members import Actor, Members
 from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.store import OUTBOX, next_membership_version
-from beaconfire_kit.authorization import grant
 from beaconfire_kit.database import Database
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
+from tests.asking import grant
 from tests.auth.conftest import PASSWORD, Auth, granting, running_auth
 from tests.conftest import connected
 from tests.databases import database_url, on_both_databases

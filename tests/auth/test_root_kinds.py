@@ -9,10 +9,11 @@ import pytest
 from beaconfire.nats_server import NatsServer
 from beaconfire_auth.projection import DURABLE, FILTER
 from beaconfire_kit import broker, errors
-from beaconfire_kit.authorization import AuthorizeRequest, RoomDecision, authorize, grant
+from beaconfire_kit.authorization import AuthorizeRequest, RoomDecision
 from beaconfire_kit.catalogue_store import CatalogueStore
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
+from tests.asking import authorize, grant
 from tests.auth.conftest import Table, granting, running_auth
 from tests.auth.roots import move, push
 from tests.auth.teaching import teach

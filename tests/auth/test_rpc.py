@@ -10,9 +10,10 @@ from pydantic import SecretStr
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import errors
-from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, GrantRequest, RoomDecision, authorize, grant
+from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, GrantRequest, RoomDecision
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
+from tests.asking import authorize, grant
 from tests.auth.conftest import Table, granting, running_auth
 from tests.conftest import connected
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit.authorization import AuthorizeRequest, Newcomer, authorize
+from beaconfire_kit.authorization import AuthorizeRequest, Newcomer
+from tests.asking import authorize
 from tests.auth.conftest import Answer
 from tests.auth.roots import move, push
 from tests.client import Closed, SocketClient, open_socket

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import insert, update
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit.authorization import grant
 from beaconfire_kit.database import Database
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.errors import BeaconfireError
@@ -21,6 +20,7 @@ from beaconfire_kit.inbox import digest
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.roles import Role
 from beaconfire_publisher.store import CAMPAIGNS, KEYS, OUTBOX, Store
+from tests.asking import grant
 from tests.auth.conftest import Auth, granting
 from tests.conftest import connected
 from tests.databases import database_url, on_both_databases

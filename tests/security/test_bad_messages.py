@@ -16,11 +16,12 @@ from nats.aio.client import Client
 from beaconfire import deadletters, listening
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker, lookup
-from beaconfire_kit.authorization import AuthorizeRequest, authorize
+from beaconfire_kit.authorization import AuthorizeRequest
 from beaconfire_kit.broker import STREAM
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.event import Event
 from beaconfire_kit.events.campaign import EntityUpdated
+from tests.asking import authorize
 from tests.auth.conftest import running_auth, table
 from tests.client import open_socket
 from tests.conftest import broker_settings, connected

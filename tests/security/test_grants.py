@@ -12,7 +12,8 @@ import jwt
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit.authorization import AuthorizeRequest, Newcomer, authorize
+from beaconfire_kit.authorization import AuthorizeRequest, Newcomer
+from tests.asking import authorize
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.databases import on_both_databases

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit.authorization import AuthorizeRequest, authorize, grant
+from beaconfire_kit.authorization import AuthorizeRequest
 from beaconfire_kit.roles import Role
+from tests.asking import authorize, grant
 from tests.auth.conftest import granting
 from tests.client import open_socket
 from tests.conftest import connected

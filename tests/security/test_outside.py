@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit.authorization import AuthorizeRequest, Newcomer, authorize
+from beaconfire_kit.authorization import AuthorizeRequest, Newcomer
+from tests.asking import authorize
 from tests.client import Closed
 from tests.conftest import connected
 from tests.outside import Outside, running_outside

@@ -10,9 +10,10 @@ import pytest
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.process.app import Tuning
 from beaconfire_gateway.sessions.authorization import AskingPolicy
-from beaconfire_kit.authorization import GrantRequest, grant
+from beaconfire_kit.authorization import GrantRequest
 from beaconfire_kit.roles import Role
 from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN
+from tests.asking import grant
 from tests.auth.conftest import Auth, running_auth
 from tests.client import Closed, open_socket
 from tests.fakes import FakeAuth
