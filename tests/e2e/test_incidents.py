@@ -144,7 +144,7 @@ async def test_event_that_blocks_its_root_is_named_with_the_missing_permission(l
         while f"publisher {root}" in await looked_at(services):
             await asyncio.sleep(0.2)
 
-    assert f"1 events wait behind event {old.id}" in blocked.found
+    assert f"1 event waits behind event {old.id}" in blocked.found
     assert "`cannot look for old events in the stream, trying again`" in blocked.advice
     assert "cannot look for old events in the stream, trying again" in logged
     assert "may not publish on $JS.API.CONSUMER.CREATE.EVENTS.outbox-publisher" in user.found

@@ -46,7 +46,7 @@ async def test_refused_event_is_shown_by_doctor_and_sent_again_by_one_command(
 
     assert created.status == 201
     assert behind.type == "world_time_changed"
-    assert warnings == ["the broker refused 1 events: `beaconfire outbox` shows why, and can resend them"]
+    assert warnings == ["the broker refused 1 event: `beaconfire outbox` shows why, and can resend it"]
     assert checks["publisher"].verdict == "warning"
     assert "may not publish on campaign." in checks["publisher"].found
     assert "--resend-all" in checks["publisher"].advice

@@ -181,13 +181,11 @@ class Relay:
         said, waits = [], self._waits
         if (age_s := waits.age_s()) > STALE_S:
             said.append(
-                f"{waits.events} events of {waits.roots} roots wait for the broker, the oldest for {age_s:.0f} s: "
-                "`beaconfire outbox` lists them"
+                f"{_waiting(waits)} for the broker, the oldest for {age_s:.0f} s: `beaconfire outbox` lists them"
             )
         if waits.refused:
-            said.append(
-                f"the broker refused {waits.refused} events: `beaconfire outbox` shows why, and can resend them"
-            )
+            events, them = ("1 event", "it") if waits.refused == 1 else (f"{waits.refused} events", "them")
+            said.append(f"the broker refused {events}: `beaconfire outbox` shows why, and can resend {them}")
         return said
 
     async def check_stream(self, nc: Client) -> str | None:
@@ -583,3 +581,9 @@ def _by_root(rows: Iterable[_Row]) -> dict[str, list[_Row]]:
     for row in rows:
         lines.setdefault(first_pair(row.subject), []).append(row)
     return lines
+
+
+def _waiting(waits: Waiting) -> str:
+    if waits.events == 1:
+        return "1 event waits"
+    return f"{waits.events} events of {waits.roots} root{'s' if waits.roots != 1 else ''} wait"

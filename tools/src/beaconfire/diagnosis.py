@@ -436,8 +436,8 @@ def _consumer(name: str, one: Mapping[str, Any], last: int, facts: Facts) -> Che
         return _redelivered(name, one, facts)
     if waiting > LAG_WARNING:
         advice = f"check that {name} runs, and read its log"
-        return Check("workers", name, "warning", f"{waiting:,} messages wait", advice)
-    return Check("workers", name, "ok", f"{waiting:,} messages wait")
+        return Check("workers", name, "warning", _wait(waiting, "message"), advice)
+    return Check("workers", name, "ok", _wait(waiting, "message"))
 
 
 def _redelivered(name: str, one: Mapping[str, Any], facts: Facts) -> Check:
@@ -449,7 +449,7 @@ def _redelivered(name: str, one: Mapping[str, Any], facts: Facts) -> Check:
         which = f"the first message after {floor['stream_seq']:,}"
     since = floor.get("last_active")
     still_s = (facts.now - parse_time(since)).total_seconds() if since else facts.stuck_s
-    found = f"{waiting:,} messages wait behind {which} of {STREAM}, which is redelivered again and again"
+    found = f"{_wait(waiting, 'message')} behind {which} of {STREAM}, which is redelivered again and again"
     advice = f"read the log of {name}: it shows why that message fails (`nats stream get {STREAM} NUMBER` shows it)"
     return Check("workers", name, "wrong" if still_s >= facts.stuck_s else "warning", found, advice)
 
@@ -513,7 +513,7 @@ def _outboxes(facts: Facts) -> Iterator[Check]:
         yield _relay(box, bool(late))
         for root in late:
             found = (
-                f"{root.events:,} events wait behind event {root.event_id} ({root.subject}), "
+                f"{_wait(root.events, 'event')} behind event {root.event_id} ({root.subject}), "
                 f"the oldest for {in_words(root.oldest_s)}"
             )
             advice = (
@@ -522,7 +522,8 @@ def _outboxes(facts: Facts) -> Iterator[Check]:
             )
             yield Check("outbox", f"{box.service} {root.root}", "warning", found, advice)
         if box.refused:
-            found = f"the broker refused {box.refused_events:,} events, the last: {box.refused[-1].reason}"
+            refused = "1 event" if box.refused_events == 1 else f"{box.refused_events:,} events"
+            found = f"the broker refused {refused}, the last: {box.refused[-1].reason}"
             advice = f"fix the cause, then run `beaconfire outbox {box.service} --resend-all`"
             yield Check("outbox", box.service, "warning", found, advice)
         elif not late:
@@ -584,6 +585,10 @@ def in_words(seconds: float) -> str:
             number = f"{seconds / size:,.1f}".removesuffix(".0")
             return f"{number} {unit if number != '1' else unit[:-1]}"
     return f"{seconds:.1f} seconds"
+
+
+def _wait(count: int, what: str) -> str:
+    return f"1 {what} waits" if count == 1 else f"{count:,} {what}s wait"
 
 
 def in_bytes(count: float) -> str:
