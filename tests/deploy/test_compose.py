@@ -301,10 +301,13 @@ def test_postgresql_init_script_makes_a_closed_database_and_user_for_each_servic
         **{f"BEACONFIRE_{name.upper()}_DATABASE_PASSWORD": value for name, value in passwords.items()},
     }
     subprocess.run([ROOT / "deploy/postgres/init.sh"], check=True, env=environment)
-    for name, password in passwords.items():
-        url = f"postgresql://{name}:{quote(password)}@127.0.0.1:{postgres.port}"
-        foreign = next(other for other in passwords if other != name)
+    try:
+        for name, password in passwords.items():
+            url = f"postgresql://{name}:{quote(password)}@127.0.0.1:{postgres.port}"
+            foreign = next(other for other in passwords if other != name)
 
-        assert next(migrate(name, f"{url}/{name}", tmp_path, timeout_s=10)).startswith(f"{name}: migrated from")
-        with pytest.raises(DatabaseUnusable, match="this user may not"):
-            list(migrate(name, f"{url}/{foreign}", tmp_path, timeout_s=10))
+            assert next(migrate(name, f"{url}/{name}", tmp_path, timeout_s=10)).startswith(f"{name}: migrated from")
+            with pytest.raises(DatabaseUnusable, match="this user may not"):
+                list(migrate(name, f"{url}/{foreign}", tmp_path, timeout_s=10))
+    finally:
+        postgres.drop(*passwords)  # other tests of this process have the same server

@@ -47,8 +47,7 @@ def _terminal(postgres: Postgres, tmp_path: Path) -> Iterator[Shell]:
     )
     terminal.succeeds(f"sh {ROOT}/deploy/postgres/init.sh")
     yield terminal
-    for name in DATABASES:
-        terminal.succeeds(f"dropdb --force {name}", f"dropuser {name}")
+    postgres.drop(*DATABASES)
 
 
 @pytest.fixture(name="line")
