@@ -341,7 +341,10 @@ async def test_a_tail_prints_events_as_they_come_and_needs_the_operator_token(
 ) -> None:
     campaign = await up.campaign()
     folder, shown = DataFolder(up.data), asyncio.Queue[dict[str, Any]]()
-    token, query = folder.passwords()[OPERATOR_TOKEN], [("room", f"campaign:{campaign}")]
+    token, query = (
+        folder.passwords()[OPERATOR_TOKEN],
+        [("room", f"campaign:{campaign}"), ("type", "settlement_updated")],
+    )
     tail = asyncio.create_task(tailing.tail(up.running.gateway_ops_urls, query, token, shown.put_nowait))
     while shown.empty():  # the tail has begun at some point
         offset = await up.publish(campaign)
