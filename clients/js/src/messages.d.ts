@@ -188,7 +188,7 @@ export interface Success {
   rooms?: Record<RoomName, RoomAnswer>;
   /** In the answer to `subscribe`. Live events of its rooms after this cursor follow. */
   cursor?: Cursor;
-  /** In the answer to a `ping` with `remaining`: for each limit of the ack, how much the client may send right now. */
+  /** In the answer to a `ping` with `remaining`: how much the client may send right now, for each limit per minute. */
   remaining?: Record<string, number>;
 }
 
@@ -226,7 +226,7 @@ export interface Published {
   version: number;
   payload: Record<string, unknown>;
   metadata: {
-    timestamp?: string;
+    timestamp: string;
     userId?: string | null;
     source: string;
     correlationId?: string | null;
@@ -255,6 +255,7 @@ export interface Position {
 
 export interface Resync {
   type: "resync";
+  /** The names that the client used for the rooms, or those in the ack if it did not name them. */
   rooms: RoomName[];
   reason: ResyncReason;
   /** Events after this cursor follow. This cursor may be below the client's, or have another epoch. */
@@ -263,6 +264,7 @@ export interface Resync {
 
 export interface RoomLeft {
   type: "room.left";
+  /** The name that the client used for the room, or the one in the ack if it did not name the room. */
   room: RoomName;
   reason: LeaveReason;
 }
