@@ -72,8 +72,8 @@ class Postgres:
         """Drop databases, and the users of the same names."""
         place = ["--host", str(self.folder), "--port", str(self.port), "--username", "beaconfire"]
         for name in names:
-            for program in (["dropdb", "--force"], ["dropuser"]):
-                subprocess.run([binaries() / program[0], *program[1:], *place, name], check=True, capture_output=True)
+            subprocess.run([binaries() / "dropdb", *place, "--force", name], check=True, capture_output=True)
+            subprocess.run([binaries() / "dropuser", *place, name], check=True, capture_output=True)
 
     def start(self) -> None:
         """Start it, and wait until it answers. Not on a thread that ends: it would end with it."""

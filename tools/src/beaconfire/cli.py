@@ -225,19 +225,22 @@ def admin(
     admin_page.run(DataFolder(data), host=host, port=port, console=Console(highlight=False))
 
 
-app.command()(event_commands.listen)
-app.command()(event_commands.publish)
-app.command()(event_commands.send)
-app.command()(deployment_commands.deadletters)
-app.command()(deployment_commands.setup)
-app.command()(deployment_commands.doctor)
-app.command()(deployment_commands.reset_attempts)
-app.command()(deployment_commands.migrate)
-app.command()(deployment_commands.outbox)
-app.command()(why_commands.why)
-app.command()(why_commands.event)
-app.command()(why_commands.sessions)
-app.command()(why_commands.tail)
+for command in (
+    event_commands.listen,
+    event_commands.publish,
+    event_commands.send,
+    deployment_commands.deadletters,
+    deployment_commands.setup,
+    deployment_commands.doctor,
+    deployment_commands.reset_attempts,
+    deployment_commands.migrate,
+    deployment_commands.outbox,
+    why_commands.why,
+    why_commands.event,
+    why_commands.sessions,
+    why_commands.tail,
+):
+    app.command()(command)
 access_commands.users.command("show")(why_commands.show_user)
 
 

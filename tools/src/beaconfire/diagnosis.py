@@ -221,7 +221,7 @@ def _login(login: LoginProbe) -> Check:
 def _stream(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
     config, state = info["config"], info["state"]
     count = int(state["messages"])
-    size = f"{count:,} {'message' if count == 1 else 'messages'}, {in_bytes(state['bytes'])}"
+    size = f"{_count(count, 'message')}, {in_bytes(state['bytes'])}"
     yield Check("stream", "stream", "ok", f"{STREAM}, {size}")
     yield _stores(facts)
     yield _epoch(config)
@@ -522,8 +522,7 @@ def _outboxes(facts: Facts) -> Iterator[Check]:
             )
             yield Check("outbox", f"{box.service} {root.root}", "warning", found, advice)
         if box.refused:
-            refused = "1 event" if box.refused_events == 1 else f"{box.refused_events:,} events"
-            found = f"the broker refused {refused}, the last: {box.refused[-1].reason}"
+            found = f"the broker refused {_count(box.refused_events, 'event')}, the last: {box.refused[-1].reason}"
             advice = f"fix the cause, then run `beaconfire outbox {box.service} --resend-all`"
             yield Check("outbox", box.service, "warning", found, advice)
         elif not late:
@@ -587,8 +586,12 @@ def in_words(seconds: float) -> str:
     return f"{seconds:.1f} seconds"
 
 
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _wait(count: int, what: str) -> str:
-    return f"1 {what} waits" if count == 1 else f"{count:,} {what}s wait"
+    return f"{_count(count, what)} {'waits' if count == 1 else 'wait'}"
 
 
 def in_bytes(count: float) -> str:
