@@ -7,6 +7,7 @@ import time
 import tracemalloc
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ from tests.gateway.conftest import running_gateway, settlement
 from tests.gateway.connections import connections, shrink
 from tests.gateway.core import ENDS, SUBSCRIPTION, VERBATIM, Empty, connect, heard_by, open_connection
 from tests.gateway.slow_clients import Stuck, flood
-from tests.websocket import client_frame, raw_socket
+from tests.websocket import RawSocket, client_frame, raw_socket
 
 STUCK = 50
 CEILING = 262_144
@@ -97,6 +98,7 @@ async def test_client_that_falls_further_and_further_behind_gets_resync_and_is_l
             await asyncio.sleep(0.02)
         while (frame := json.loads((await slow.frame())[1]))["type"] != "resync":
             pass
+        await read_until_live(slow, connection, frame, last)
         live = await gateway.publish(settlement("after"))
         while (event := json.loads((await slow.frame())[1])).get("offset", 0) < live:
             pass
@@ -257,6 +259,20 @@ async def test_session_whose_socket_is_full_when_it_would_go_live_stays_behind(c
 
     assert connection.is_full
     assert connection.state is State.CATCHING_UP
+
+
+async def read_until_live(client: RawSocket, connection: Session, frame: dict[str, Any], last: int) -> None:
+    """Read on after `frame`, until the client has everything up to `last` and is live.
+
+    As long as it is behind, another resync may cover an event that is published now. That event never comes then.
+    """
+    while connection.state is not State.LIVE or place_of(frame) < last:
+        frame = json.loads((await client.frame())[1])
+
+
+def place_of(frame: dict[str, Any]) -> int:
+    """The offset up to which a client has everything that read this event, position or resync."""
+    return int(frame["offset"]) if "offset" in frame else cursor_of(frame["cursor"]).offset
 
 
 def deliver(core: Core, offset: int, frame: bytes) -> None:
